@@ -1,0 +1,155 @@
+//! The bounded edge: order, waiting on both sides, closing from both sides, the ledger.
+
+use crate::support::spawn;
+use loom_tests::model;
+use twelvefold::engine::edge::{Receiver, Sender, edge};
+use twelvefold::engine::wait::Event;
+use twelvefold::sync::Arc;
+
+fn ends(capacity: usize) -> (Sender<u32>, Receiver<u32>) {
+    edge("e", capacity, &Arc::new(Event::new()), &Arc::new(Event::new()))
+}
+
+/// Three items through room for one: both sides wait, and the end comes after the last item.
+#[test]
+fn items_arrive_in_order_and_then_the_edge_ends() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let meter = tx.meter();
+        let sender = spawn(move || (1..=3).for_each(|n| tx.send(n).unwrap()));
+        assert_eq!([rx.recv(), rx.recv(), rx.recv(), rx.recv()], [Some(1), Some(2), Some(3), None]);
+        sender.join().unwrap();
+        let count = meter.count();
+        assert_eq!((count.items_in, count.items_out, count.abandoned), (3, 3, 0));
+    });
+}
+
+/// The last item comes between the receiver's empty look and its look at the closed bit.
+#[test]
+fn the_last_item_is_seen_before_the_close() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let sender = spawn(move || tx.send(1).unwrap());
+        assert_eq!(rx.recv(), Some(1));
+        assert_eq!(rx.recv(), None);
+        sender.join().unwrap();
+    });
+}
+
+/// The item comes between the receiver's last look and its sleep. The sender stays, so that no
+/// close wakes the receiver.
+#[test]
+fn a_wake_between_the_last_look_and_the_sleep_is_kept() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let receiver = spawn(move || {
+            assert_eq!(rx.recv(), Some(1));
+            rx
+        });
+        tx.send(1).unwrap();
+        drop(receiver.join().unwrap());
+        drop(tx);
+    });
+}
+
+/// The room comes between the sender's last look and its sleep. The receiver stays, so that its
+/// going does not wake the sender.
+#[test]
+fn a_sender_that_waits_for_room_is_woken_by_it() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        tx.send(1).unwrap();
+        let sender = spawn(move || {
+            tx.send(2).unwrap();
+            tx
+        });
+        assert_eq!(rx.recv(), Some(1));
+        let tx = sender.join().unwrap();
+        assert_eq!(rx.recv(), Some(2));
+        drop((tx, rx));
+    });
+}
+
+/// A close without a further item, while the receiver goes to sleep.
+#[test]
+fn a_sleeping_receiver_is_woken_by_the_close() {
+    model(|| {
+        let (tx, mut rx) = ends(1);
+        let receiver = spawn(move || assert_eq!(rx.recv(), None));
+        drop(tx);
+        receiver.join().unwrap();
+    });
+}
+
+/// The receiver goes while the sender sleeps on a full ring: the item comes back, and what was in
+/// the ring is counted.
+#[test]
+fn a_sender_on_a_full_ring_learns_that_the_receiver_has_gone() {
+    model(|| {
+        let (mut tx, rx) = ends(1);
+        let meter = tx.meter();
+        tx.send(1).unwrap();
+        let sender = spawn(move || assert_eq!(tx.send(2), Err(2)));
+        drop(rx);
+        sender.join().unwrap();
+        let count = meter.count();
+        assert_eq!((count.items_in, count.items_out, count.abandoned), (1, 0, 1));
+    });
+}
+
+/// Both ends go at once, with an item on its way: whoever goes last counts it.
+#[test]
+fn the_last_end_to_go_counts_what_is_left() {
+    model(|| {
+        let (mut tx, mut rx) = ends(2);
+        let meter = tx.meter();
+        let sender = spawn(move || {
+            // The receiver may have gone already.
+            let _ = tx.try_send(1);
+            let _ = tx.try_send(2);
+        });
+        let _ = rx.try_recv();
+        drop(rx);
+        sender.join().unwrap();
+        let count = meter.count();
+        assert!(count.balances(), "{count:?}");
+    });
+}
+
+/// A snapshot taken at any moment shows no more out than in, and counters that only grow.
+#[test]
+fn no_snapshot_shows_more_out_than_in() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let meter = tx.meter();
+        let sender = spawn(move || tx.send(1).unwrap());
+        let receiver = spawn(move || assert_eq!(rx.recv(), Some(1)));
+        let first = meter.count();
+        assert!(first.items_out <= first.items_in, "{first:?}");
+        let second = meter.count();
+        assert!(second.items_out <= second.items_in, "{second:?}");
+        assert!(first.items_out <= second.items_out && first.items_in <= second.items_in);
+        sender.join().unwrap();
+        receiver.join().unwrap();
+    });
+}
+
+/// Chunks: what fits is sent at once, the rest waits.
+#[test]
+fn a_slice_longer_than_the_ring_arrives_whole() {
+    model(|| {
+        let (mut tx, mut rx) = ends(2);
+        let sender = spawn(move || tx.send_slice(&[1, 2, 3]).unwrap());
+        let mut got = Vec::new();
+        let mut buffer = [0; 2];
+        loop {
+            let n = rx.recv_slice(&mut buffer);
+            if n == 0 {
+                break;
+            }
+            got.extend_from_slice(&buffer[..n]);
+        }
+        assert_eq!(got, [1, 2, 3]);
+        sender.join().unwrap();
+    });
+}

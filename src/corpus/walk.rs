@@ -1,0 +1,187 @@
+//! Finds the files below the given paths, in a fixed order, lazily.
+//!
+//! Paths come in the order given; below a folder, files come in the bytewise order of their whole
+//! path, whatever order the system lists them in. A folder is listed when it is reached, and a file
+//! is looked at (never opened) when it is asked for.
+//!
+//! Links are followed. A folder is entered once and a file is given once, told by device and inode,
+//! so that a loop of links ends and nothing is trained on twice. Hidden names are skipped below a
+//! given path; a path that was given is taken whatever its name. What is skipped is said.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::{self, FileType, Metadata};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use super::{Skipped, Summary};
+use crate::error::Error;
+
+/// Device and inode: what makes two paths the same file.
+type FileId = (u64, u64);
+
+/// A regular file that was found and not opened yet.
+#[derive(Debug)]
+pub struct Found {
+    /// Its path, as given or below a given one.
+    pub path: PathBuf,
+    /// Its size in bytes when it was found.
+    pub size: u64,
+}
+
+/// An iterator in the manner of [`Iterator`], which notes what it skips.
+#[derive(Debug)]
+pub struct Walk {
+    given: vec::IntoIter<PathBuf>,
+    /// The folders that are being walked, outermost first.
+    open: Vec<Folder>,
+    seen: HashMap<FileId, PathBuf>,
+    /// The folder that is not entered.
+    left_out: Option<FileId>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    id: FileId,
+    path: PathBuf,
+    names: vec::IntoIter<OsString>,
+}
+
+impl Walk {
+    /// Will walk `paths` in this order.
+    ///
+    /// # Errors
+    /// One of them does not exist or cannot be looked at.
+    pub fn new(paths: Vec<PathBuf>) -> Result<Self, Error> {
+        for path in &paths {
+            fs::metadata(path).map_err(|source| Error::Io {
+                doing: "find",
+                path: path.clone(),
+                source,
+                hint: "give files or folders that exist and that you may read".into(),
+            })?;
+        }
+        let (given, open, seen) = (paths.into_iter(), Vec::new(), HashMap::new());
+        Ok(Walk { given, open, seen, left_out: None })
+    }
+
+    /// Will not enter `folder`, which holds the outputs of this run.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn leave_out(&mut self, folder: &Path) -> Result<(), Error> {
+        let metadata = fs::metadata(folder).map_err(|e| Error::io("look at", folder, e))?;
+        self.left_out = Some((metadata.dev(), metadata.ino()));
+        Ok(())
+    }
+
+    /// The next file, or `None` when there is no more. Counts and notes what it sees in `summary`.
+    pub fn next(&mut self, summary: &mut Summary) -> Option<Found> {
+        loop {
+            let path = self.next_path(summary)?;
+            match fs::metadata(&path) {
+                Err(e) => skip(summary, &path, unreadable(&e)),
+                Ok(metadata) if metadata.is_dir() => self.enter(path, &metadata, summary),
+                Ok(metadata) if metadata.is_file() => {
+                    summary.files += 1;
+                    if let Some(found) = self.take(path, &metadata, summary) {
+                        return Some(found);
+                    }
+                }
+                Ok(metadata) => skip(summary, &path, kind(metadata.file_type()).into()),
+            }
+        }
+    }
+
+    fn next_path(&mut self, summary: &mut Summary) -> Option<PathBuf> {
+        while let Some(folder) = self.open.last_mut() {
+            match folder.names.next() {
+                None => drop(self.open.pop()),
+                Some(name) => {
+                    let path = folder.path.join(&name);
+                    if !name.as_bytes().starts_with(b".") {
+                        return Some(path);
+                    }
+                    skip(summary, &path, "hidden".into());
+                }
+            }
+        }
+        self.given.next()
+    }
+
+    fn take(&mut self, path: PathBuf, metadata: &Metadata, summary: &mut Summary) -> Option<Found> {
+        let id = (metadata.dev(), metadata.ino());
+        if let Some(first) = self.seen.get(&id) {
+            skip(summary, &path, format!("same file as {}", first.display()));
+            return None;
+        }
+        self.seen.insert(id, path.clone());
+        Some(Found { path, size: metadata.len() })
+    }
+
+    fn enter(&mut self, path: PathBuf, metadata: &Metadata, summary: &mut Summary) {
+        let id = (metadata.dev(), metadata.ino());
+        if self.left_out == Some(id) {
+            return skip(summary, &path, "the outputs of this run".into());
+        }
+        if let Some(first) = self.seen.get(&id) {
+            let same = if self.open.iter().any(|folder| folder.id == id) {
+                "a loop of links, it leads back to"
+            } else {
+                "same folder as"
+            };
+            skip(summary, &path, format!("{same} {}", first.display()));
+            return;
+        }
+        let names = match list(&path) {
+            Ok(names) => names.into_iter(),
+            Err(e) => return skip(summary, &path, unreadable(&e)),
+        };
+        self.seen.insert(id, path.clone());
+        self.open.push(Folder { id, path, names });
+    }
+}
+
+/// The names in a folder, in the bytewise order of the paths below it: a folder's name counts with
+/// the slash that follows it, so that `a-b` comes before `a/c`.
+fn list(folder: &Path) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let is_folder = kind.is_dir()
+            || kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|m| m.is_dir());
+        names.push((entry.file_name(), is_folder));
+    }
+    let key = |(name, is_folder): &(OsString, bool)| {
+        let mut key = name.as_bytes().to_vec();
+        key.extend(is_folder.then_some(b'/'));
+        key
+    };
+    names.sort_by_cached_key(key);
+    Ok(names.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Notes that `path` is not taken.
+pub(super) fn skip(summary: &mut Summary, path: &Path, reason: String) {
+    summary.skipped.push(Skipped { path: path.display().to_string(), reason });
+}
+
+/// The reason for a path that the system does not let us look at.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// The reason for what is neither file nor folder.
+pub(super) fn kind(kind: FileType) -> &'static str {
+    if kind.is_fifo() {
+        "a FIFO, not a regular file"
+    } else if kind.is_socket() {
+        "a socket, not a regular file"
+    } else {
+        "a device, not a regular file"
+    }
+}

@@ -1,0 +1,219 @@
+//! Named threads that are all joined, whatever happens.
+//!
+//! Each thread runs one body. A body that returns an error or panics poisons the run, which wakes
+//! everybody; [`Crew::join`] waits for all threads and returns the first fault with the panic's
+//! own payload. A thread that the system refuses stops and joins those that were started.
+
+use super::error::{BoxError, Cause, Error, Fault, Payload};
+use super::shutdown::Shutdown;
+use super::wait::census;
+use crate::sync::{Arc, JoinHandle, spawn_named};
+use std::cell::Cell;
+use std::io;
+
+/// What a thread knows of its place.
+#[derive(Debug)]
+pub struct Seat {
+    shutdown: Arc<Shutdown>,
+    number: usize,
+    item: Cell<u64>,
+    /// Where the thread works for another stage than its own.
+    lent: Cell<Option<&'static str>>,
+}
+
+impl Seat {
+    /// The run's state.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Poisons the run in this thread's name. [`drive`](super::stage::drive) does so for its stage
+    /// while the stage still holds its ends of edges: a neighbour that finds them closed then also
+    /// finds the run stopped, and does not take the fault for the end of the input.
+    pub fn fail(&self) {
+        self.shutdown.poison(self.number);
+    }
+
+    /// Names the item that the thread is at, for the report of a fault.
+    pub fn at(&self, item: u64) {
+        self.item.set(item);
+    }
+
+    /// Names the stage that the thread works for now, where it is not the one it was started for.
+    pub fn lend(&self, stage: Option<&'static str>) {
+        self.lent.set(stage);
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    handle: JoinHandle<Option<Fault>>,
+}
+
+/// The threads of one run.
+///
+/// ```
+/// use twelvefold::engine::Error;
+/// use twelvefold::engine::crew::Crew;
+/// use twelvefold::engine::shutdown::Shutdown;
+/// use twelvefold::sync::Arc;
+///
+/// let shutdown = Arc::new(Shutdown::new());
+/// shutdown.register(Vec::new());
+/// let mut crew = Crew::new(shutdown);
+/// crew.spawn("good", "count", 0, |_seat| Ok(()))?;
+/// crew.spawn("bad", "count", 1, |seat| {
+///     seat.at(7);
+///     Err("no more".into())
+/// })?;
+/// let Err(Error::Fault(fault)) = crew.join() else { panic!("the fault is lost") };
+/// assert_eq!(fault.to_string(), "stage count, worker 1, failed at item 7: no more");
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Crew {
+    shutdown: Arc<Shutdown>,
+    members: Vec<Member>,
+    #[cfg(any(test, loom))]
+    refuse: Option<usize>,
+}
+
+impl Crew {
+    /// A crew without threads.
+    pub fn new(shutdown: Arc<Shutdown>) -> Self {
+        Crew {
+            shutdown,
+            members: Vec::new(),
+            #[cfg(any(test, loom))]
+            refuse: None,
+        }
+    }
+
+    /// For tests: the `k`-th spawn (from 0) is refused as the system would.
+    #[cfg(any(test, loom))]
+    pub fn refuse_spawn(&mut self, k: usize) {
+        self.refuse = Some(k);
+    }
+
+    /// Starts a thread called `thread` that runs `body` as worker `worker` of stage `stage`.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`]; the crew's threads have then been stopped and joined.
+    pub fn spawn(
+        &mut self,
+        thread: &str,
+        stage: &str,
+        worker: usize,
+        body: impl FnOnce(&Seat) -> Result<(), BoxError> + Send + 'static,
+    ) -> Result<(), Error> {
+        let number = self.members.len();
+        let (item, lent) = (Cell::new(0), Cell::new(None));
+        let seat = Seat { shutdown: self.shutdown.clone(), number, item, lent };
+        let stage = stage.to_owned();
+        let run = move || run_body(seat, stage, worker, body);
+        let handle = if self.is_refused(number) {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "refused by a test"))
+        } else {
+            spawn_named(thread, run)
+        };
+        match handle {
+            Ok(handle) => {
+                self.members.push(Member { handle });
+                Ok(())
+            }
+            Err(source) => {
+                self.stop_and_join();
+                Err(Error::Spawn { thread: thread.to_owned(), source })
+            }
+        }
+    }
+
+    /// Waits for all threads.
+    ///
+    /// # Errors
+    /// The first fault in time. A cancelled run without faults is no error.
+    pub fn join(mut self) -> Result<(), Error> {
+        self.join_all()
+    }
+
+    fn join_all(&mut self) -> Result<(), Error> {
+        let first = |shutdown: &Shutdown| shutdown.first_fault();
+        let mut faults: Vec<Option<Fault>> = Vec::new();
+        for member in self.members.drain(..) {
+            // A body's panic is caught inside; a panic that still arrives here came from dropping
+            // the payload or the body itself, and loses nothing but its place.
+            let outcome = member.handle.join().unwrap_or_else(|payload| {
+                Some(Fault {
+                    stage: "thread".to_owned(),
+                    worker: 0,
+                    item: 0,
+                    cause: Cause::Panic(Payload::new(payload)),
+                })
+            });
+            faults.push(outcome);
+        }
+        let chosen = first(&self.shutdown).and_then(|n| faults.get_mut(n).and_then(Option::take));
+        match chosen.or_else(|| faults.into_iter().flatten().next()) {
+            Some(fault) => Err(Error::Fault(fault)),
+            None => Ok(()),
+        }
+    }
+
+    fn stop_and_join(&mut self) {
+        self.shutdown.cancel();
+        // The refused spawn is what is reported; a fault on the way out adds nothing to act on.
+        drop(self.join_all());
+    }
+
+    #[cfg(any(test, loom))]
+    fn is_refused(&self, number: usize) -> bool {
+        self.refuse == Some(number)
+    }
+
+    #[cfg(not(any(test, loom)))]
+    fn is_refused(&self, _number: usize) -> bool {
+        false
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        // Left without `join`, for example by a panic on the control thread: nobody stays behind.
+        if !self.members.is_empty() {
+            self.stop_and_join();
+        }
+    }
+}
+
+fn run_body(
+    seat: Seat,
+    stage: String,
+    worker: usize,
+    body: impl FnOnce(&Seat) -> Result<(), BoxError>,
+) -> Option<Fault> {
+    let member = census::Member::enter();
+    let cause = match catch(|| body(&seat)) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(Cause::Error(error)),
+        Err(payload) => Some(Cause::Panic(Payload::new(payload))),
+    };
+    drop(member);
+    cause.map(|cause| {
+        // Again where the body has done so itself: the first poison stands.
+        seat.fail();
+        let stage = seat.lent.get().map_or(stage, str::to_owned);
+        Fault { stage, worker, item: seat.item.get(), cause }
+    })
+}
+
+/// The one place where a panic is caught. Not under loom, where it would swallow loom's own report.
+fn catch<R>(body: impl FnOnce() -> R) -> std::thread::Result<R> {
+    #[cfg(not(loom))]
+    {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
+    }
+    #[cfg(loom)]
+    {
+        Ok(body())
+    }
+}

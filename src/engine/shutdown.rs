@@ -1,0 +1,128 @@
+//! One-way shutdown, and the first fault.
+//!
+//! ```text
+//! RUNNING ──cancel──▶ CANCELLED          nobody is to blame, or a thread did not start
+//!    │                    │ poison
+//!    └─────poison───▶ POISONED           a stage panicked or failed
+//! ```
+//!
+//! A run that drains never leaves RUNNING: its edges close one after the other, each after
+//! its last item (draining), and its threads return. Cancel and poison wake every sleeper
+//! registered here; each thread leaves after the item it is working on; what is left in the queues
+//! is counted as abandoned. The word never goes back, and the first poisoner's number is kept.
+
+use super::pool::WakeAll;
+use super::wait::Event;
+use crate::sync::{Arc, AtomicUsize, Ordering, ordering_at, planted};
+use std::fmt;
+use std::sync::OnceLock;
+
+const RUNNING: usize = 0;
+const CANCELLED: usize = 1;
+/// POISONED by thread `n` is stored as `FAULTS + n`: state and culprit are one word.
+const FAULTS: usize = 2;
+
+/// The state of a run, shared by all of its threads.
+///
+/// ```
+/// use twelvefold::engine::shutdown::{Shutdown, Wake};
+/// use twelvefold::engine::wait::Event;
+/// use twelvefold::sync::Arc;
+///
+/// let shutdown = Shutdown::new();
+/// shutdown.register(vec![Wake::Event(Arc::new(Event::new()))]);
+/// shutdown.cancel();
+/// assert!(shutdown.is_stopped() && shutdown.is_cancelled());
+/// // A fault counts even then, and the first one is kept.
+/// assert!(shutdown.poison(3));
+/// assert!(!shutdown.poison(5));
+/// assert_eq!(shutdown.first_fault(), Some(3));
+/// ```
+#[derive(Debug, Default)]
+pub struct Shutdown {
+    state: AtomicUsize,
+    sleepers: OnceLock<Vec<Wake>>,
+}
+
+/// Somebody to be woken when the run is stopped.
+#[derive(Clone)]
+pub enum Wake {
+    /// One thread.
+    Event(Arc<Event>),
+    /// All workers of a pool.
+    Pool(Arc<dyn WakeAll>),
+}
+
+impl fmt::Debug for Wake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Wake::Event(_)) { "Event" } else { "Pool" })
+    }
+}
+
+impl Shutdown {
+    /// A running state without sleepers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names everybody who may sleep in this run. Once, before the first thread starts.
+    ///
+    /// # Panics
+    /// When called twice.
+    pub fn register(&self, sleepers: Vec<Wake>) {
+        assert!(self.sleepers.set(sleepers).is_ok(), "the sleepers of a run are named once");
+    }
+
+    /// Whether every thread is to leave after its present item.
+    #[inline]
+    pub fn is_stopped(&self) -> bool {
+        // Acquire: who leaves because of a fault sees what was written before the poison.
+        self.state.load(ordering_at("shutdown.is_stopped.acquire", Ordering::Acquire)) != RUNNING
+    }
+
+    /// Whether the run was cancelled, as opposed to running or poisoned.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.load(Ordering::Acquire) == CANCELLED
+    }
+
+    /// Asks all threads to leave. No effect on a run that is already stopped.
+    pub fn cancel(&self) {
+        self.stop(CANCELLED);
+    }
+
+    /// Records that thread number `thread` failed, and asks all to leave. True for the first
+    /// fault: the one that the run reports. A fault during a cancel is a fault.
+    pub fn poison(&self, thread: usize) -> bool {
+        self.stop(FAULTS + thread)
+    }
+
+    /// The number of the thread that failed first.
+    pub fn first_fault(&self) -> Option<usize> {
+        self.state.load(Ordering::Acquire).checked_sub(FAULTS)
+    }
+
+    fn stop(&self, to: usize) -> bool {
+        // Release: pairs with the Acquire in `is_stopped`.
+        let order = ordering_at("shutdown.stop.release", Ordering::Release);
+        let mut from = RUNNING;
+        let mut won = true;
+        while let Err(now) = self.state.compare_exchange(from, to, order, Ordering::Relaxed) {
+            if now >= FAULTS || to == CANCELLED {
+                won = false;
+                break;
+            }
+            from = now;
+        }
+        // Also for the loser: the winner may not have come to its wakes yet, and its caller may
+        // rely on them.
+        if !planted("shutdown.stop.wake") {
+            for sleeper in self.sleepers.get().into_iter().flatten() {
+                match sleeper {
+                    Wake::Event(event) => event.wake(),
+                    Wake::Pool(pool) => pool.wake_all(),
+                }
+            }
+        }
+        won
+    }
+}

@@ -1,0 +1,167 @@
+//! The sleeping places of a pool's workers, and who wakes which of them.
+//!
+//! A bit per worker says "asleep", in as many 64-bit words as it takes. Whoever publishes work
+//! claims sleepers' bits, lowest worker first, and wakes those; the bit's one-to-zero change has
+//! exactly one author, so two publishers never spend their wakes on the same worker. No more
+//! workers than `limit` are kept awake at once.
+//!
+//! A worker that withdraws from sleep and finds its bit already claimed has eaten a wake that was
+//! meant for work: it passes the wake on.
+
+use super::wait::{Sleeper, census};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, ordering_at, planted};
+use crossbeam_utils::CachePadded;
+
+const BITS: usize = 64;
+
+/// A set of workers that sleep; see the module's text.
+///
+/// ```
+/// use twelvefold::engine::sleepers::Sleepers;
+///
+/// let sleepers = Sleepers::new(100, 8);
+/// assert_eq!(sleepers.limit(), 8);
+/// sleepers.wake(3); // Nobody sleeps here: nothing to do.
+/// ```
+#[derive(Debug)]
+pub struct Sleepers {
+    words: Box<[CachePadded<AtomicU64>]>,
+    parkers: Box<[Parker]>,
+    /// At least the number of set bits: raised before a bit is set, lowered after it is cleared.
+    asleep: CachePadded<AtomicUsize>,
+    limit: usize,
+}
+
+impl Sleepers {
+    /// Places for `workers` workers, of which at most `limit` (at least one) are woken at once.
+    pub fn new(workers: usize, limit: usize) -> Self {
+        Sleepers {
+            words: (0..workers.div_ceil(BITS))
+                .map(|_| CachePadded::new(AtomicU64::new(0)))
+                .collect(),
+            parkers: (0..workers).map(|_| Parker::new()).collect(),
+            asleep: CachePadded::new(AtomicUsize::new(0)),
+            limit: limit.clamp(1, workers.max(1)),
+        }
+    }
+
+    /// How many workers may be awake at once.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Worker `index`'s place in the set.
+    pub(super) fn berth(&self, index: usize) -> Berth<'_> {
+        Berth { set: self, index }
+    }
+
+    /// Wakes up to `wanted` sleepers, as far as the limit allows. Call it after publishing work.
+    pub fn wake(&self, wanted: usize) {
+        // Orders the publication before the look at `asleep` and the bits; pairs with the fence in
+        // `announce`.
+        if !planted("sleepers.wake.fence") {
+            fence(Ordering::SeqCst);
+        }
+        self.wake_fenced(wanted, self.limit);
+    }
+
+    /// Wakes everyone, whatever the limit: something ended that all wait for.
+    pub fn wake_all(&self) {
+        if !planted("sleepers.wake_all.fence") {
+            fence(Ordering::SeqCst);
+        }
+        self.wake_fenced(usize::MAX, usize::MAX);
+    }
+
+    fn wake_fenced(&self, wanted: usize, limit: usize) {
+        for _ in 0..wanted {
+            // Relaxed: ordered by the fence. `asleep` may be too high for a moment, never too low
+            // for a sleeper whose fence came first, so at worst a wake too many is sent.
+            let asleep = self.asleep.load(Ordering::Relaxed);
+            if asleep == 0 || self.parkers.len() - asleep.min(self.parkers.len()) >= limit {
+                return;
+            }
+            let Some(index) = self.claim() else { return };
+            if !planted("sleepers.wake.unpark") {
+                self.parkers[index].unpark();
+            }
+        }
+    }
+
+    /// Clears one sleeper's bit; the caller owes it an unpark.
+    fn claim(&self) -> Option<usize> {
+        for (w, word) in self.words.iter().enumerate() {
+            let mut seen = word.load(Ordering::Relaxed);
+            while seen != 0 {
+                let bit = seen & seen.wrapping_neg();
+                // Acquire pairs with the Release half of the announcing `fetch_or`: the owner's
+                // registration is visible before the unpark. Release hands the waker's
+                // publication to a sleeper that finds its bit cleared.
+                let order = ordering_at("sleepers.claim.order", Ordering::AcqRel);
+                let before = word.fetch_and(!bit, order);
+                if before & bit != 0 {
+                    self.asleep.fetch_sub(1, Ordering::Relaxed);
+                    return Some(w * BITS + bit.trailing_zeros() as usize);
+                }
+                seen = before & !bit;
+            }
+        }
+        None
+    }
+}
+
+/// One worker's place in [`Sleepers`].
+#[derive(Debug)]
+pub(super) struct Berth<'a> {
+    set: &'a Sleepers,
+    index: usize,
+}
+
+impl Berth<'_> {
+    fn word(&self) -> (&AtomicU64, u64) {
+        (&self.set.words[self.index / BITS], 1 << (self.index % BITS))
+    }
+}
+
+impl Sleeper for Berth<'_> {
+    fn announce(&self) {
+        self.set.parkers[self.index].register();
+        // Before the bit, so that the count never lags behind the bits.
+        self.set.asleep.fetch_add(1, Ordering::Relaxed);
+        let (word, bit) = self.word();
+        if planted("sleepers.announce") {
+            fence(Ordering::SeqCst);
+        }
+        // Release: whoever claims the bit sees the registered owner.
+        word.fetch_or(bit, ordering_at("sleepers.announce.order", Ordering::AcqRel));
+        // Orders bit and count before the worker's second look at all queues; pairs with the fence
+        // in `wake` and `wake_all`.
+        if !planted("sleepers.announce.fence") && !planted("sleepers.announce") {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn sleep(&self) {
+        let (word, bit) = self.word();
+        census::parked();
+        // Acquire: pairs with the claimer's `fetch_and`.
+        let order = ordering_at("sleepers.sleep.acquire", Ordering::Acquire);
+        while word.load(order) & bit != 0 {
+            self.set.parkers[self.index].park();
+        }
+        census::unparked();
+    }
+
+    fn withdraw(&self) {
+        let (word, bit) = self.word();
+        // A read-modify-write: a waker may claim the bit at this moment.
+        let order = ordering_at("sleepers.withdraw.order", Ordering::AcqRel);
+        if word.fetch_and(!bit, order) & bit != 0 {
+            self.set.asleep.fetch_sub(1, Ordering::Relaxed);
+        } else if !planted("sleepers.withdraw.pass_on") {
+            // Somebody spent a wake on this worker, which was awake: there may be work that the
+            // wake was meant for beyond what this worker found.
+            self.set.wake(1);
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! How a thread waits: look, spin, yield, announce, look again, sleep.
+//!
+//! A waiter alternates between looking for what it needs and [`Waiter::pause`]. A pause spins at
+//! first, then yields, then *announces* that the thread is about to sleep and returns, so that the
+//! caller looks once more, and only the pause after that sleeps. The announcement ends with a
+//! SeqCst fence, and so does the publication on the waking side ([`Event::wake`],
+//! [`super::sleepers::Sleepers::wake`]):
+//!
+//! ```text
+//! sleeper                               waker
+//!   asleep := yes         (swap)          publish the item      (Release)
+//!   fence(SeqCst)                         fence(SeqCst)
+//!   look again for the item               look at `asleep`
+//! ```
+//!
+//! The two fences are totally ordered. If the sleeper's comes first, the waker sees `asleep` and
+//! wakes it; if the waker's comes first, the sleeper's second look sees the item. A wake cannot
+//! fall between the two (model `a_wake_between_the_last_look_and_the_sleep_is_kept` in loom-tests).
+//!
+//! Spinning pays only while the thread waited for is running: a pause spins for about 50 µs at
+//! most, and only while the engine's awake threads fit the cores.
+
+use crate::sync::{self, AtomicU32, Ordering, Parker, fence, ordering_at, planted};
+
+/// `pause` instructions before the first yield: 25 ns each on Zen 4, so about 50 µs.
+#[cfg(not(loom))]
+const SPINS: u32 = 2_000;
+/// Time slices given away between spinning and sleeping.
+#[cfg(not(loom))]
+const YIELDS: u32 = 2;
+#[cfg(loom)]
+const SPINS: u32 = 0;
+#[cfg(loom)]
+const YIELDS: u32 = 0;
+
+/// A place where one thread at a time sleeps.
+///
+/// ```
+/// use twelvefold::engine::wait::{Event, Sleeper};
+///
+/// let event = Event::new();
+/// event.announce();
+/// // The last look comes here. A wake between announcement and sleep is kept:
+/// event.wake();
+/// event.sleep(); // returns at once.
+/// ```
+pub trait Sleeper {
+    /// Says "about to sleep", then fences: what is published from now on comes with a wake.
+    fn announce(&self);
+    /// Sleeps while the announcement stands.
+    fn sleep(&self);
+    /// Takes the announcement back.
+    fn withdraw(&self);
+}
+
+/// One round of waiting; see the module's text.
+///
+/// Dropping it takes a standing announcement back.
+///
+/// ```
+/// use twelvefold::engine::wait::{Event, Waiter};
+///
+/// let event = Event::new();
+/// let mut waiter = Waiter::new(&event);
+/// while !waiter.is_announced() {
+///     waiter.pause(); // Spins, yields, and announces at last; the one after that sleeps.
+/// }
+/// waiter.reset(); // Something was found: no sleep.
+/// assert!(!waiter.is_announced());
+/// ```
+#[derive(Debug)]
+pub struct Waiter<'a, S: Sleeper> {
+    sleeper: &'a S,
+    pauses: u32,
+    announced: bool,
+}
+
+impl<'a, S: Sleeper> Waiter<'a, S> {
+    /// A waiter that has not paused yet.
+    pub fn new(sleeper: &'a S) -> Self {
+        Waiter { sleeper, pauses: 0, announced: false }
+    }
+
+    /// Whether the next pause sleeps. What a caller does between looks may depend on it, for
+    /// example flush what it holds back.
+    pub fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    /// Waits a little, or a lot; the caller looks again after every pause.
+    pub fn pause(&mut self) {
+        self.pause_after(1);
+    }
+
+    /// [`Waiter::pause`] after a look that took as long as `cost` pauses: the time spent spinning
+    /// is bounded, whatever a look costs.
+    pub fn pause_after(&mut self, cost: u32) {
+        if self.announced {
+            self.sleeper.sleep();
+            self.announced = false;
+            self.pauses = 0;
+        } else if self.pauses < SPINS && census::may_spin(self.pauses) {
+            self.pauses = self.pauses.saturating_add(cost.max(1));
+            sync::spin_hint();
+        } else if self.pauses < SPINS + YIELDS {
+            self.pauses = self.pauses.max(SPINS) + 1;
+            sync::yield_now();
+        } else {
+            self.sleeper.announce();
+            self.announced = true;
+            if planted("wait.look_again") {
+                self.sleeper.sleep();
+            }
+        }
+    }
+
+    /// Something was found: the next pause starts from the beginning.
+    pub fn reset(&mut self) {
+        if self.announced {
+            self.sleeper.withdraw();
+            self.announced = false;
+        }
+        self.pauses = 0;
+    }
+}
+
+impl<S: Sleeper> Drop for Waiter<'_, S> {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+const AWAKE: u32 = 0;
+const ASLEEP: u32 = 1;
+
+/// The sleeping place of one thread, which any number of others may wake.
+///
+/// | state  | owner                            | others ([`Event::wake`])            |
+/// |--------|----------------------------------|-------------------------------------|
+/// | AWAKE  | announces: -> ASLEEP             | nothing to do                       |
+/// | ASLEEP | withdraws: -> AWAKE; or sleeps   | the first swaps -> AWAKE and unparks |
+///
+/// ```
+/// use twelvefold::engine::wait::Event;
+/// use twelvefold::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// let (event, ready) = (Arc::new(Event::new()), Arc::new(AtomicBool::new(false)));
+/// let waker = std::thread::spawn({
+///     let (event, ready) = (event.clone(), ready.clone());
+///     move || {
+///         ready.store(true, Ordering::Release); // First publish,
+///         event.wake(); // then wake.
+///     }
+/// });
+/// event.wait(|| ready.load(Ordering::Acquire));
+/// waker.join().unwrap();
+/// ```
+#[derive(Debug, Default)]
+pub struct Event {
+    state: AtomicU32,
+    parker: Parker,
+}
+
+impl Event {
+    /// An event whose owner will be the first thread that waits on it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Wakes the owner if it sleeps or is about to. Call it after publishing what it waits for.
+    #[inline]
+    pub fn wake(&self) {
+        // Orders the caller's publication before the look at `state`; pairs with the fence in
+        // `announce`. Without it both sides can miss each other (the store may still sit in this
+        // core's buffer): the owner sleeps for ever.
+        if !planted("event.wake.fence") {
+            fence(Ordering::SeqCst);
+        }
+        // Relaxed: the fence above ordered it. A stale AWAKE is excluded by the two fences; a
+        // stale ASLEEP costs one swap.
+        if self.state.load(Ordering::Relaxed) == ASLEEP {
+            self.wake_sleeper();
+        }
+    }
+
+    #[cold]
+    fn wake_sleeper(&self) {
+        // A read-modify-write, so that one of several wakers unparks. Acquire pairs with the
+        // Release half of the announcing swap: it makes the owner's `register` visible here.
+        let order = ordering_at("event.wake.order", Ordering::AcqRel);
+        if self.state.swap(AWAKE, order) == ASLEEP && !planted("event.wake.unpark") {
+            self.parker.unpark();
+        }
+    }
+
+    /// Waits until `ready` says so. Only the owner may call it.
+    #[inline]
+    pub fn wait(&self, mut ready: impl FnMut() -> bool) {
+        let mut waiter = Waiter::new(self);
+        while !ready() {
+            waiter.pause();
+        }
+    }
+}
+
+impl Sleeper for Event {
+    fn announce(&self) {
+        self.parker.register();
+        // Release: whoever reads ASLEEP also sees the registered owner.
+        if planted("event.announce") {
+            fence(Ordering::SeqCst);
+        }
+        self.state.swap(ASLEEP, ordering_at("event.announce.order", Ordering::AcqRel));
+        // Orders the announcement before the owner's second look; pairs with the fence in `wake`.
+        if !planted("event.announce.fence") && !planted("event.announce") {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    fn sleep(&self) {
+        census::parked();
+        // In a loop: a park may end without a wake, and a token may be left from an earlier round.
+        // Acquire: pairs with the waker's swap, so that the owner sees what was published before.
+        let order = ordering_at("event.sleep.acquire", Ordering::Acquire);
+        while self.state.load(order) == ASLEEP {
+            self.parker.park();
+        }
+        census::unparked();
+    }
+
+    fn withdraw(&self) {
+        // A read-modify-write, like every write to this word: a waker may swap it at this moment.
+        // Its unpark then leaves a token, which the loop in `sleep` absorbs.
+        self.state.swap(AWAKE, ordering_at("event.withdraw.order", Ordering::AcqRel));
+    }
+}
+
+pub(crate) mod census {
+    //! How many of the engine's threads are awake: decides whether spinning can pay.
+    //!
+    //! A heuristic only: no hand-off depends on it, so every access is Relaxed, and under loom it
+    //! is not there at all.
+
+    #[cfg(not(loom))]
+    use crate::sync::{AtomicUsize, Ordering, cores};
+    #[cfg(not(loom))]
+    use std::cell::Cell;
+
+    #[cfg(not(loom))]
+    static AWAKE: AtomicUsize = AtomicUsize::new(0);
+
+    #[cfg(not(loom))]
+    thread_local! {
+        static COUNTED: Cell<bool> = const { Cell::new(false) };
+    }
+
+    /// Counts the calling thread as the engine's while it lives.
+    #[derive(Debug)]
+    pub(crate) struct Member(());
+
+    impl Member {
+        pub(crate) fn enter() -> Self {
+            #[cfg(not(loom))]
+            {
+                COUNTED.set(true);
+                AWAKE.fetch_add(1, Ordering::Relaxed);
+            }
+            Member(())
+        }
+    }
+
+    impl Drop for Member {
+        fn drop(&mut self) {
+            #[cfg(not(loom))]
+            {
+                COUNTED.set(false);
+                AWAKE.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn parked() {
+        #[cfg(not(loom))]
+        if COUNTED.get() {
+            AWAKE.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn unparked() {
+        #[cfg(not(loom))]
+        if COUNTED.get() {
+            AWAKE.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Looked up every 64 pauses: the line is shared, and the answer changes slowly.
+    pub(crate) fn may_spin(pauses: u32) -> bool {
+        #[cfg(not(loom))]
+        {
+            !pauses.is_multiple_of(64) || AWAKE.load(Ordering::Relaxed) <= cores()
+        }
+        #[cfg(loom)]
+        {
+            let _ = pauses;
+            true
+        }
+    }
+}

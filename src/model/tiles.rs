@@ -1,0 +1,243 @@
+//! Phase B: the gradient of each parameter, tile by tile, over all sequences of a micro-batch.
+//!
+//! The tiles are a function of the sizes alone. Whoever computes a tile, its sums run over the slots
+//! in their order and within a slot over the positions in rising order.
+
+use super::Config;
+use super::gpt::part;
+use super::head::{TILE, head_weight_gradient};
+use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
+use super::matmul::{Mat, MatMut, Write, matmul};
+use super::slot::{Scratch, Slot};
+use std::ops::Range;
+
+/// Rows of `wte` in a tile: a part of a [`TILE`] of the head.
+const WTE_ROWS: usize = 256;
+/// Parameters that a tile of a matrix holds at most, save for its least number of rows: half a
+/// megabyte of gradients stays in the second-level cache, and a model of ten million parameters has
+/// about a hundred tiles.
+const MATRIX_TILE: usize = 128 * 1024;
+/// Rows of a tile of a matrix: fewer would pack the other operand for too little work.
+const MATRIX_ROWS: Range<usize> = 64..257;
+/// Positions in a tile of `wpe`.
+const WPE_ROWS: usize = 128;
+
+/// A fixed part of the flat parameter vector, owned by one task of phase B.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tile {
+    kind: Kind,
+    len: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// Rows of the token embedding, which is also the head.
+    Wte { rows: Range<usize> },
+    /// Rows of the position embedding.
+    Wpe { rows: Range<usize> },
+    /// Rows of a linear weight, by its place in the block.
+    Matrix { layer: usize, place: usize, rows: Range<usize>, columns: usize },
+    /// The biases and norms of a block.
+    Vectors { layer: usize },
+    /// The final norm.
+    FinalNorm,
+}
+
+impl Tile {
+    /// Parameters in the tile.
+    #[expect(clippy::len_without_is_empty, reason = "a tile is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where they lie in the flat vector, in the order of the tile's gradient.
+    pub fn ranges(&self, config: &Config) -> impl Iterator<Item = Range<usize>> + use<> {
+        let c = config.width;
+        let rows = |start: usize, rows: &Range<usize>, columns: usize| {
+            start + rows.start * columns..start + rows.end * columns
+        };
+        let mut ranges: [Range<usize>; 8] = Default::default();
+        match &self.kind {
+            Kind::Wte { rows: r } => ranges[0] = rows(wte_range(config).start, r, c),
+            Kind::Wpe { rows: r } => ranges[0] = rows(wpe_range(config).start, r, c),
+            Kind::Matrix { layer, place, rows: r, columns } => {
+                ranges[0] = rows(block_ranges(config, *layer)[*place].start, r, *columns);
+            }
+            Kind::Vectors { layer } => {
+                let block = block_ranges(config, *layer);
+                ranges = place::VECTORS.map(|i| block[i].clone());
+            }
+            Kind::FinalNorm => {
+                let [weight, bias] = final_norm_ranges(config);
+                ranges[0] = weight.start..bias.end;
+            }
+        }
+        ranges.into_iter().filter(|range| !range.is_empty())
+    }
+
+    /// Whether weight decay applies: to matrices and embeddings, not to biases and norms.
+    pub fn decays(&self) -> bool {
+        !matches!(self.kind, Kind::Vectors { .. } | Kind::FinalNorm)
+    }
+}
+
+/// The tiles of a model, the heaviest kinds first. Together they cover every parameter exactly once.
+///
+/// ```
+/// use twelvefold::model::{Config, Layout, tiles};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let covered: usize = tiles(&config).iter().map(|tile| tile.len()).sum();
+/// assert_eq!(covered, Layout::new(&config).len());
+/// ```
+pub fn tiles(config: &Config) -> Vec<Tile> {
+    let c = config.width;
+    let mut tiles = Vec::new();
+    for layer in 0..config.layers {
+        let weights = [
+            (place::ATTN_W, c, 3 * c),
+            (place::ATTN_PROJ_W, c, c),
+            (place::FC_W, c, 4 * c),
+            (place::FC_PROJ_W, 4 * c, c),
+        ];
+        for (place, rows, columns) in weights {
+            for rows in matrix_rows(rows, columns) {
+                let len = rows.len() * columns;
+                tiles.push(Tile { kind: Kind::Matrix { layer, place, rows, columns }, len });
+            }
+        }
+    }
+    for rows in split(config.padded_vocab(), WTE_ROWS) {
+        let len = rows.len() * c;
+        tiles.push(Tile { kind: Kind::Wte { rows }, len });
+    }
+    for rows in split(config.context, WPE_ROWS) {
+        let len = rows.len() * c;
+        tiles.push(Tile { kind: Kind::Wpe { rows }, len });
+    }
+    for layer in 0..config.layers {
+        tiles.push(Tile { kind: Kind::Vectors { layer }, len: VECTORS * c });
+    }
+    tiles.push(Tile { kind: Kind::FinalNorm, len: 2 * c });
+    tiles
+}
+
+/// 0..n in pieces of `size`.
+fn split(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n).step_by(size).map(move |start| start..(start + size).min(n))
+}
+
+/// The rows of a matrix in pieces of nearly one size, a multiple of 16.
+fn matrix_rows(rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> {
+    let most = (MATRIX_TILE / columns).clamp(MATRIX_ROWS.start, MATRIX_ROWS.end - 1);
+    split(rows, rows.div_ceil(rows.div_ceil(most)).next_multiple_of(16))
+}
+
+/// Writes the tile's gradient over all sequences of the micro-batch, in the order of `slots`.
+///
+/// `grad`: `tile.len()` values, the tile's ranges one after another; what it held is not read.
+/// Without slots the gradient is 0. Allocates nothing but what a matrix product packs.
+///
+/// # Panics
+/// Where `grad` has another length than the tile.
+pub fn weight_gradient<'a>(
+    config: &Config,
+    tile: &Tile,
+    slots: impl Iterator<Item = &'a Slot> + Clone,
+    grad: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    assert!(grad.len() == tile.len, "a gradient of {} for a tile of {}", grad.len(), tile.len);
+    let c = config.width;
+    if slots.clone().next().is_none()
+        || !matches!(tile.kind, Kind::Matrix { .. } | Kind::Wte { .. })
+    {
+        grad.fill(0.0);
+    }
+    for (i, slot) in slots.enumerate() {
+        let write = if i == 0 { Write::Set } else { Write::Add };
+        match &tile.kind {
+            Kind::Wte { rows } => {
+                let isa = scratch.isa;
+                head_weight_gradient(
+                    isa,
+                    config,
+                    grad,
+                    write,
+                    rows.start,
+                    slot,
+                    &mut scratch.dnormed,
+                );
+                embedding_gradient(config, grad, rows, slot);
+            }
+            Kind::Wpe { rows } => {
+                let seen = rows.start.min(slot.len())..rows.end.min(slot.len());
+                add(grad, &slot.dresidual[seen.start * c..seen.end * c]);
+            }
+            Kind::Matrix { layer, place, rows, columns } => {
+                matrix_gradient(config, (*layer, *place), rows, *columns, slot, write, grad);
+            }
+            Kind::Vectors { layer } => {
+                add(grad, &slot.dvectors[layer * VECTORS * c..(layer + 1) * VECTORS * c]);
+            }
+            Kind::FinalNorm => add(grad, &slot.dvectors[config.layers * VECTORS * c..]),
+        }
+    }
+}
+
+/// grad += part, as far as `part` goes.
+fn add(grad: &mut [f32], part: &[f32]) {
+    for (g, p) in grad.iter_mut().zip(part) {
+        *g += p;
+    }
+}
+
+/// The rows of `wte` that the sequence read: each gets the gradient of its embedding.
+fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, slot: &Slot) {
+    let c = config.width;
+    for (&token, d) in slot.inputs.iter().zip(slot.dresidual.chunks_exact(c)) {
+        if rows.contains(&(token as usize)) {
+            add(&mut grad[(token as usize - rows.start) * c..][..c], d);
+        }
+    }
+}
+
+/// dW (rows of IC, OC) = or += x^T dy over the positions of one sequence.
+fn matrix_gradient(
+    config: &Config,
+    (layer, place): (usize, usize),
+    rows: &Range<usize>,
+    columns: usize,
+    slot: &Slot,
+    write: Write,
+    grad: &mut [f32],
+) {
+    let (c, t) = (config.width, slot.len());
+    let (x, ic, dy) = match place {
+        place::ATTN_W => (
+            &slot.normed[part(config, 2 * layer, c, t)],
+            c,
+            &slot.dqkv[part(config, layer, 3 * c, t)],
+        ),
+        place::ATTN_PROJ_W => (
+            &slot.heads[part(config, layer, c, t)],
+            c,
+            &slot.dresidual[part(config, 2 * layer + 1, c, t)],
+        ),
+        place::FC_W => (
+            &slot.normed[part(config, 2 * layer + 1, c, t)],
+            c,
+            &slot.dhidden[part(config, layer, 4 * c, t)],
+        ),
+        _ => (
+            &slot.active[part(config, layer, 4 * c, t)],
+            4 * c,
+            &slot.dresidual[part(config, 2 * layer + 2, c, t)],
+        ),
+    };
+    let x = if t == 0 { x } else { &x[rows.start..] };
+    let x = Mat::new(x, t, rows.len(), ic);
+    let dy = Mat::new(dy, t, columns, columns);
+    matmul(MatMut::new(grad, rows.len(), columns, columns), write, x.t(), dy);
+}
+
+const _: () = assert!(TILE.is_multiple_of(WTE_ROWS), "a tile of wte lies within one of the head");

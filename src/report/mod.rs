@@ -1,0 +1,47 @@
+//! What people and scripts look at.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`summary`] | the run in numbers, as `report.json` holds it |
+//! | [`table`] | the same as text tables |
+//! | [`progress`] | one moment of a run as a line |
+//! | [`units`] | numbers as people read them |
+//!
+//! Pure data and text: nothing here prints, opens a file or knows a thread.
+
+pub mod progress;
+pub mod summary;
+pub mod table;
+pub mod units;
+
+pub use progress::Progress;
+pub use summary::RunReport;
+
+/// What a run tells while it goes. Called from the thread that called the run, between steps; each
+/// method does nothing unless it is written.
+///
+/// ```
+/// use twelvefold::report::{Observer, Progress};
+///
+/// struct Losses(Vec<f64>);
+/// impl Observer for Losses {
+///     fn step(&mut self, progress: &Progress) {
+///         self.0.push(progress.loss);
+///     }
+/// }
+/// ```
+pub trait Observer {
+    /// What the run is about to do, a few lines, before the first step.
+    fn plan(&mut self, _text: &str) {}
+    /// A step ended.
+    fn step(&mut self, _progress: &Progress) {}
+    /// A validation ended; `progress.val_loss` is its loss.
+    fn validated(&mut self, _progress: &Progress) {}
+    /// Something worth a line: a file skipped, a checkpoint saved.
+    fn note(&mut self, _text: &str) {}
+    /// Text that the trained model wrote.
+    fn sample(&mut self, _text: &str) {}
+}
+
+/// Nobody looks.
+impl Observer for () {}

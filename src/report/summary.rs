@@ -1,0 +1,174 @@
+//! The run in numbers: the contents of `OUT/report.json`.
+//!
+//! The names of the fields are stable: scripts read them. Losses are in nats per token, unless the
+//! name says bits per byte. A number that does not exist (no validation yet, no floor for a corpus
+//! that is not built in) is null; the key is always there.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Everything about a run that ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Of the run.
+    pub seed: u64,
+    /// Optimizer steps done.
+    pub steps: u64,
+    /// Tokens trained: targets that counted, over all steps.
+    pub tokens: u64,
+    /// From the start of the run to the end of its checkpoint.
+    pub seconds: f64,
+    /// Of the median step, without start-up, validation, checkpoint and sampling.
+    pub tokens_per_second: f64,
+    /// Mean over the targets of the last 20 steps.
+    pub train_loss: Option<f64>,
+    /// Over all validation text with the final weights; of a run that was interrupted, the last one
+    /// over a part of it.
+    pub val_loss: Option<f64>,
+    /// The same per byte of the validation text, in bits.
+    pub val_bits_per_byte: Option<f64>,
+    /// What no model can beat on these very bytes; known for the built-in corpus.
+    pub floor_bits_per_byte: Option<f64>,
+    /// What the frequencies of single tokens reach on them.
+    pub unigram_bits_per_byte: Option<f64>,
+    /// What the frequencies of pairs of tokens reach on them.
+    pub bigram_bits_per_byte: Option<f64>,
+    /// SHA-256 of the bytes of `model.safetensors`.
+    pub weights_sha256: String,
+    /// True where Ctrl-C ended the run before its last step.
+    pub interrupted: bool,
+    /// The code path that computed.
+    pub kernels: String,
+    /// Trainable numbers of the model.
+    pub parameters: u64,
+    /// Cores kept busy during steps and validations: processor time of the whole process by their
+    /// seconds. Null where the system does not tell.
+    pub cores_busy: Option<f64>,
+    /// Cores of the machine that the run could use.
+    pub cores: usize,
+    /// The most memory that the process held, in bytes.
+    pub peak_memory_bytes: Option<u64>,
+    /// What was read.
+    pub corpus: CorpusReport,
+    /// Each stage of the pipeline, in the order of the road.
+    pub stages: Vec<StageReport>,
+    /// Each hand-off between two stages.
+    pub edges: Vec<EdgeReport>,
+    /// Each leaf of the hierarchy.
+    pub spheres: Vec<SphereReport>,
+    /// The settings of the run.
+    pub settings: Value,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CorpusReport {
+    /// Regular files found.
+    pub files: u64,
+    /// Times that a file was opened.
+    pub opened: u64,
+    /// Files that were left out.
+    pub skipped: Vec<SkippedFile>,
+    /// Bytes of the documents.
+    pub bytes: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Tokens of all documents, ends of document included.
+    pub tokens: u64,
+    /// Places where the text is not UTF-8.
+    pub invalid: Vec<InvalidText>,
+}
+
+/// A file that was left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedFile {
+    /// Where it is.
+    pub path: String,
+    /// Why it was left out.
+    pub reason: String,
+}
+
+/// A document that is not all UTF-8.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvalidText {
+    /// Where it is.
+    pub path: String,
+    /// Its first bad byte.
+    pub byte: u64,
+    /// Bad parts in it.
+    pub count: u64,
+}
+
+/// A stage of the pipeline.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageReport {
+    /// Its name.
+    pub name: String,
+    /// Workers that it has.
+    pub workers: usize,
+    /// Items that it handled.
+    pub items: u64,
+    /// Time at work, over all workers.
+    pub busy_seconds: f64,
+    /// Time without an item to work on.
+    pub starved_seconds: f64,
+    /// Time without room for a result.
+    pub blocked_seconds: f64,
+}
+
+/// A hand-off between two stages: `items_in` = `items_out` + `abandoned`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeReport {
+    /// Its name.
+    pub name: String,
+    /// Items sent.
+    pub items_in: u64,
+    /// Items received.
+    pub items_out: u64,
+    /// Items dropped when the run ended early.
+    pub abandoned: u64,
+    /// The most items that were in it at once, as the sender knew it: never too low. Of the spheres'
+    /// tasks, the size of the largest phase.
+    pub high_water: u64,
+}
+
+/// A leaf of the hierarchy.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SphereReport {
+    /// Its number.
+    pub id: usize,
+    /// Its depth in the tree; the root is at 0.
+    pub level: usize,
+    /// Its symmetry group, id mod 12.
+    pub group: usize,
+    /// Its parent in the tree.
+    pub parent: usize,
+    /// Tasks done.
+    pub tasks: u64,
+    /// Tasks of these taken from another leaf.
+    pub stolen: u64,
+    /// Time at work.
+    pub busy_seconds: f64,
+}
+
+impl RunReport {
+    /// The text of `report.json`. A number that is not finite becomes null.
+    ///
+    /// ```
+    /// use twelvefold::report::RunReport;
+    ///
+    /// let report = RunReport { steps: 300, ..RunReport::default() };
+    /// assert!(report.to_json().contains("\"steps\": 300,"));
+    /// ```
+    pub fn to_json(&self) -> String {
+        // Plain structs with string keys: there is no value that cannot be written.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// How far the validation stands above the floor: 0.1 is 10 %.
+    pub fn above_floor(&self) -> Option<f64> {
+        self.val_bits_per_byte.zip(self.floor_bits_per_byte).map(|(val, floor)| val / floor - 1.0)
+    }
+}

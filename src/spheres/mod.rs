@@ -1,0 +1,248 @@
+//! The 12-fold hierarchy of workers that computes a step.
+//!
+//! A *sphere* is a worker: a leaf of the tree, with a thread of its own (`tf-sphere-00`, ...). The
+//! control sphere, at the root, is the thread that holds [`Spheres`]: it opens steps, sleeps until
+//! they are complete, and never computes.
+
+mod shared;
+mod step;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod tree;
+
+pub use step::{Job, Outcome, Plan, Task};
+pub use tree::{Inner, MAX_LEAVES, Place, Tree};
+
+use crate::engine::crew::Seat;
+use crate::engine::pool::{Leaf, LeafCount, Pool, PoolLedger, Publisher, pool};
+use crate::engine::shutdown::Shutdown;
+use crate::engine::wait::Event;
+use crate::model::{Scratch, Tile};
+use crate::sync::{Arc, AtomicU64, Ordering, cores};
+use crossbeam_utils::CachePadded;
+use std::time::Instant;
+use step::Work;
+
+/// The control sphere's hold on a run's spheres.
+#[derive(Debug)]
+pub struct Spheres {
+    publisher: Publisher<Task>,
+    work: Arc<Work>,
+    tree: Tree,
+    busy: Arc<[CachePadded<AtomicU64>]>,
+}
+
+/// One leaf, to be run by a thread of its own.
+#[derive(Debug)]
+pub struct Sphere {
+    leaf: Leaf<Task>,
+    work: Arc<Work>,
+    busy: Arc<[CachePadded<AtomicU64>]>,
+}
+
+/// What a leaf has done so far.
+///
+/// ```
+/// use twelvefold::engine::pool::LeafCount;
+/// use twelvefold::spheres::{SphereCount, Tree};
+///
+/// let tasks = LeafCount { taken: 8, finished: 8, stolen: 3 };
+/// let count = SphereCount { place: Tree::new(14).place(13), tasks, busy_seconds: 0.5 };
+/// assert_eq!((count.place.group, count.tasks.stolen), (1, 3));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SphereCount {
+    /// Where it is in the tree.
+    pub place: Place,
+    /// Its tasks.
+    pub tasks: LeafCount,
+    /// Time inside tasks, in seconds.
+    pub busy_seconds: f64,
+}
+
+/// Makes the spheres of a run. `control` is the calling thread's event; at most as many leaves as
+/// there are cores are kept awake at once, unless `awake` says otherwise.
+///
+/// ```
+/// use twelvefold::engine::crew::Crew;
+/// use twelvefold::engine::shutdown::{Shutdown, Wake};
+/// use twelvefold::engine::wait::Event;
+/// use twelvefold::model::adamw::AdamW;
+/// use twelvefold::model::{Config, Isa, Layout};
+/// use twelvefold::spheres::{Job, Plan, spheres};
+/// use twelvefold::sync::Arc;
+///
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
+/// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+/// let params = Layout::new(&config).init(1);
+///
+/// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// let (mut spheres, leaves) =
+///     spheres(plan, params, 3, None, control.clone(), shutdown.clone());
+/// shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
+/// let mut crew = Crew::new(shutdown);
+/// for mut leaf in leaves {
+///     crew.spawn(&format!("tf-sphere-{:02}", leaf.id()), "sphere", leaf.id(), move |seat| {
+///         leaf.run(seat);
+///         Ok(())
+///     })?;
+/// }
+///
+/// // Two sequences of four tokens, each to be followed by the next number.
+/// let (inputs, targets) = (vec![1, 2, 3, 4, 5, 6, 7, 8], vec![2, 3, 4, 5, 6, 7, 8, 9]);
+/// let mut job = Job { inputs, targets, lr: 1e-2, step: 1 };
+/// let mut losses = Vec::new();
+/// for step in 1..=5 {
+///     job.step = step;
+///     spheres.begin(&mut job); // Returns before it is done.
+///     let outcome = spheres.wait(&mut job).expect("nobody stops this run");
+///     losses.push(outcome.loss());
+/// }
+/// assert!(losses[4] < losses[0]);
+/// spheres.close();
+/// crew.join()?;
+/// assert_eq!(spheres.ledger().lost, 0);
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
+///
+/// # Panics
+/// When `leaves` is not in 1..=[`MAX_LEAVES`].
+pub fn spheres(
+    plan: Plan,
+    params: Vec<f32>,
+    leaves: usize,
+    awake: Option<usize>,
+    control: Arc<Event>,
+    shutdown: Arc<Shutdown>,
+) -> (Spheres, Vec<Sphere>) {
+    let tree = Tree::new(leaves);
+    let work = Arc::new(Work::new(plan, params));
+    let awake = awake.unwrap_or_else(cores);
+    let (publisher, leaves) = pool(leaves, awake, control, shutdown);
+    let busy: Arc<[_]> = leaves.iter().map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+    let sphere = |leaf| Sphere { leaf, work: work.clone(), busy: busy.clone() };
+    let leaves = leaves.into_iter().map(sphere).collect();
+    (Spheres { publisher, work, tree, busy }, leaves)
+}
+
+impl Spheres {
+    /// Opens a training step and returns before it is done. `job`'s buffers come back from
+    /// [`Spheres::wait`].
+    ///
+    /// # Panics
+    /// When a step is open, or the job has no sequences.
+    pub fn begin(&mut self, job: &mut Job) {
+        assert!(self.is_done(), "a step is open");
+        let tasks = self.work.open_step(job);
+        self.publisher.publish(tasks);
+    }
+
+    /// Opens an evaluation of at most a micro-batch of sequences.
+    ///
+    /// # Panics
+    /// As [`Spheres::begin`].
+    pub fn begin_evaluation(&mut self, job: &mut Job) {
+        assert!(self.is_done(), "a step is open");
+        let tasks = self.work.open_evaluation(job);
+        self.publisher.publish(tasks);
+    }
+
+    /// Waits for the open step or evaluation. `None`: the run was stopped before its end.
+    pub fn wait(&mut self, job: &mut Job) -> Option<Outcome> {
+        self.publisher.wait().then(|| self.work.close(job))
+    }
+
+    /// Whether what was begun is done.
+    pub fn is_done(&self) -> bool {
+        self.publisher.is_complete()
+    }
+
+    /// No further step: the spheres' threads end.
+    pub fn close(&self) {
+        self.publisher.close();
+    }
+
+    /// The shared side of the pool, for the run's list of sleepers.
+    pub fn pool(&self) -> Arc<Pool<Task>> {
+        self.publisher.pool().clone()
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// What each leaf has done so far.
+    pub fn counts(&self) -> Vec<SphereCount> {
+        let count = |id| SphereCount {
+            place: self.tree.place(id),
+            tasks: self.publisher.pool().count(id),
+            busy_seconds: self.busy[id].load(Ordering::Relaxed) as f64 / 1e9,
+        };
+        (0..self.tree.leaves()).map(count).collect()
+    }
+
+    /// Accounts for every task, after the threads have been joined.
+    pub fn ledger(&self) -> PoolLedger {
+        self.publisher.pool().abandon()
+    }
+
+    /// The most tasks that are queued at once.
+    pub fn largest_phase(&self) -> usize {
+        self.work.largest_phase()
+    }
+
+    /// Calls `read` with the parameters.
+    ///
+    /// # Panics
+    /// When a step is open.
+    pub fn with_params<R>(&self, read: impl FnOnce(&[f32]) -> R) -> R {
+        assert!(self.is_done(), "the parameters are being written");
+        read(self.work.params())
+    }
+
+    /// Calls `visit` with every tile and AdamW's first and second moments of it.
+    pub fn visit_moments(&self, visit: impl FnMut(&Tile, &[f32], &[f32])) {
+        self.work.visit_moments(visit);
+    }
+}
+
+impl Sphere {
+    /// The leaf's number.
+    pub fn id(&self) -> usize {
+        self.leaf.id()
+    }
+
+    /// Takes tasks until the pool ends.
+    pub fn run(&mut self, seat: &Seat) {
+        let pool = self.leaf.pool().clone();
+        let id = self.id();
+        // Most leaves of a large tree never run on a small machine: scratch is made when needed.
+        let mut scratch = None;
+        let mut item = 0;
+        while let Some(task) = self.leaf.claim() {
+            seat.at(item);
+            let stage = if matches!(task, Task::Update(_)) { "optimizer" } else { "sphere" };
+            seat.lend(Some(stage));
+            crate::inject::hit(stage, id, item);
+            let started = Instant::now();
+            let plan = self.work.plan();
+            let scratch = scratch.get_or_insert_with(|| Scratch::new(&plan.config, plan.isa));
+            self.work.run(task, scratch);
+            item += 1;
+            let next = self.leaf.finish(&pool).map(|last| (last, self.work.next_phase(task)));
+            // Relaxed: one writer, read as a total for people.
+            let spent = started.elapsed().as_nanos() as u64;
+            let busy = &self.busy[id];
+            busy.store(busy.load(Ordering::Relaxed) + spent, Ordering::Relaxed);
+            if let Some((last, next)) = next {
+                match next.tasks() {
+                    Some(tasks) => self.leaf.open(last, tasks),
+                    None => self.leaf.complete(last),
+                }
+            }
+        }
+    }
+}

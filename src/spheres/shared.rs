@@ -1,0 +1,96 @@
+//! What the spheres share without a lock: which accesses may meet is decided by the step's phases.
+//!
+//! Phases follow each other, each opened by the last arriver of the one before
+//! ([`crate::engine::latch`]): what a phase wrote is visible to the next, and no two phases overlap.
+//! Within a phase every sequence and every tile is one task.
+//!
+//! | | phase A, evaluation | phase B | update |
+//! |---|---|---|---|
+//! | [`Weights`] | read by all | - | each range written by its tile's task |
+//! | [`Phased`] slots | each written by its sequence's task | read by all | - |
+
+#![expect(unsafe_code, reason = "disjoint parts of shared memory are written by several spheres")]
+
+use std::cell::UnsafeCell;
+use std::ops::Range;
+
+/// One value, written by one task of a phase or read by all of them.
+#[derive(Debug)]
+pub(super) struct Phased<T>(UnsafeCell<T>);
+
+// SAFETY: the value is reached only through `read` and `write`, whose callers promise that no
+// write meets another access; it is handed from thread to thread, hence `Send`, and read by
+// several, hence `Sync`.
+unsafe impl<T: Send + Sync> Sync for Phased<T> {}
+
+impl<T> Phased<T> {
+    /// A cell with its first value.
+    pub(super) fn new(value: T) -> Self {
+        Phased(UnsafeCell::new(value))
+    }
+
+    /// The value.
+    ///
+    /// # Safety
+    /// Only in a phase in which nobody writes it.
+    pub(super) unsafe fn read(&self) -> &T {
+        // SAFETY: the caller promises that nobody writes meanwhile.
+        unsafe { &*self.0.get() }
+    }
+
+    /// The value, for writing.
+    ///
+    /// # Safety
+    /// Only in the one task of the phase that owns it.
+    #[expect(clippy::mut_from_ref, reason = "the caller promises exclusive use")]
+    pub(super) unsafe fn write(&self) -> &mut T {
+        // SAFETY: the caller promises that this task alone uses the value.
+        unsafe { &mut *self.0.get() }
+    }
+}
+
+/// The flat parameter vector.
+#[derive(Debug)]
+pub(super) struct Weights {
+    values: Box<[UnsafeCell<f32>]>,
+}
+
+// SAFETY: the cells are read only through `read` and written only through `tile`, whose callers
+// promise that no write meets another access to the same values.
+unsafe impl Sync for Weights {}
+
+impl Weights {
+    /// Takes the first parameters.
+    pub(super) fn new(values: Vec<f32>) -> Self {
+        Weights { values: values.into_iter().map(UnsafeCell::new).collect() }
+    }
+
+    /// All values.
+    ///
+    /// # Safety
+    /// Nothing that [`Weights::tile`] gave may be alive while the result is: only in tasks of a
+    /// reading phase, or while no step is open.
+    pub(super) unsafe fn read(&self) -> &[f32] {
+        let first = self.values.as_ptr().cast::<f32>();
+        // SAFETY: `UnsafeCell<f32>` has the layout of `f32`, and pointer and length are the box's
+        // own. The caller promises that nobody writes meanwhile.
+        unsafe { std::slice::from_raw_parts(first, self.values.len()) }
+    }
+
+    /// The values in `range`, for writing.
+    ///
+    /// # Safety
+    /// Only in the update task of the tile that owns `range`: tiles are disjoint, each is one
+    /// task, and no reading phase overlaps the update.
+    ///
+    /// # Panics
+    /// When the range lies outside.
+    #[expect(clippy::mut_from_ref, reason = "the caller promises exclusive use of the range")]
+    pub(super) unsafe fn tile(&self, range: Range<usize>) -> &mut [f32] {
+        let cells = &self.values[range];
+        let first = cells.as_ptr().cast::<f32>().cast_mut();
+        // SAFETY: `UnsafeCell<f32>` has the layout of `f32` and permits writing through a shared
+        // reference; pointer and length are the slice's own; the caller promises exclusive use.
+        unsafe { std::slice::from_raw_parts_mut(first, cells.len()) }
+    }
+}

@@ -1,0 +1,397 @@
+//! One step: phase A by sequence, phase B by output tile, the update by tile.
+//!
+//! ```text
+//! publish ─▶ A: a sequence a task ─▶ B: a tile a task ─┬─▶ update: a tile a task ─▶ complete
+//!            ▲                                         │
+//!            └──────────── next micro-batch ◀──────────┘
+//! ```
+//!
+//! The last to finish a phase opens the next ([`Work::next_phase`]); the control sphere sleeps
+//! until the step is complete. Every sum has an order fixed by the sizes alone, so the bits do not
+//! depend on the number of spheres or on who took which task.
+
+use super::shared::{Phased, Weights};
+use super::tile::TileState;
+use crate::model::adamw::{AdamW, Update, clip_factor};
+use crate::model::{
+    Config, Isa, Scratch, Slot, Tile, forward_backward, forward_loss, tiles, weight_gradient,
+};
+use atomic_refcell::AtomicRefCell;
+
+/// What a leaf takes from a deque. The number is the slot's or the tile's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Phase A: forward and backward to the activations of one sequence.
+    Sequence(u32),
+    /// Phase B: the gradient of one tile over the micro-batch.
+    Gradient(u32),
+    /// AdamW on one tile.
+    Update(u32),
+    /// Evaluation: the loss of one sequence.
+    Loss(u32),
+}
+
+/// What a run's steps have in common.
+///
+/// ```
+/// use twelvefold::model::adamw::AdamW;
+/// use twelvefold::model::{Config, Isa};
+/// use twelvefold::spheres::Plan;
+///
+/// let config = Config { vocab: 257, layers: 2, heads: 2, width: 32, context: 64 };
+/// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
+/// let plan = Plan { config, batch: 4, micro_batches: 2, clip: f64::INFINITY, adamw, isa };
+/// assert_eq!(plan.batch * plan.micro_batches, 8); // Sequences in a step.
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// The model's sizes.
+    pub config: Config,
+    /// Sequences in a micro-batch.
+    pub batch: usize,
+    /// Micro-batches in a step.
+    pub micro_batches: usize,
+    /// Largest norm of a step's gradient.
+    pub clip: f64,
+    /// The optimizer's constants.
+    pub adamw: AdamW,
+    /// The kernels to run.
+    pub isa: Isa,
+}
+
+/// What one step is given.
+///
+/// ```
+/// use twelvefold::model::IGNORE;
+/// use twelvefold::spheres::Job;
+///
+/// // Two sequences of a context of 3; the second is short.
+/// let (inputs, targets) = (vec![5, 6, 7, 8, 0, 0], vec![6, 7, 8, 9, IGNORE, IGNORE]);
+/// let job = Job { inputs, targets, lr: 1e-3, step: 1 };
+/// assert_eq!(job.inputs.len(), job.targets.len());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// (sequences, context) tokens; rows may be padded behind their last target.
+    pub inputs: Vec<u32>,
+    /// (sequences, context) targets, [`crate::model::IGNORE`] where there is none.
+    pub targets: Vec<u32>,
+    /// Learning rate.
+    pub lr: f64,
+    /// The step's number, from 1.
+    pub step: u64,
+}
+
+/// What a step gave.
+///
+/// ```
+/// use twelvefold::spheres::Outcome;
+///
+/// let mut outcome = Outcome { loss_sum: 12.0, targets: 4, grad_norm: 0.5, bad_sequence: None };
+/// assert_eq!((outcome.loss(), outcome.non_finite()), (3.0, None));
+/// outcome.grad_norm = f64::NAN;
+/// assert_eq!(outcome.non_finite(), Some("gradient"));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Outcome {
+    /// Sum of the targets' losses, in nats.
+    pub loss_sum: f64,
+    /// How many targets that was.
+    pub targets: u64,
+    /// Norm of the step's gradient before clipping.
+    pub grad_norm: f64,
+    /// The first sequence whose loss is no number: micro-batch, and place in it.
+    pub bad_sequence: Option<(usize, usize)>,
+}
+
+impl Outcome {
+    /// Mean loss in nats per token.
+    pub fn loss(&self) -> f64 {
+        self.loss_sum / self.targets as f64
+    }
+
+    /// What stopped being a number, if anything did. The parameters were then left alone.
+    pub fn non_finite(&self) -> Option<&'static str> {
+        if !self.loss_sum.is_finite() {
+            Some("loss")
+        } else if !self.grad_norm.is_finite() {
+            Some("gradient")
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    job: Job,
+    micro: usize,
+    targets: u64,
+    clip: f64,
+    outcome: Outcome,
+}
+
+/// What all spheres share of a run's steps.
+#[derive(Debug)]
+pub(super) struct Work {
+    plan: Plan,
+    weights: Weights,
+    tiles: Vec<Tile>,
+    slots: Vec<Phased<Slot>>,
+    losses: Vec<AtomicRefCell<f64>>,
+    states: Vec<AtomicRefCell<TileState>>,
+    open: AtomicRefCell<Open>,
+}
+
+impl Work {
+    /// Takes the first parameters and reserves all memory of the run.
+    pub(super) fn new(plan: Plan, params: Vec<f32>) -> Self {
+        let tiles = tiles(&plan.config);
+        let state = |tile| AtomicRefCell::new(TileState::new(tile, plan.micro_batches));
+        Work {
+            states: tiles.iter().map(state).collect(),
+            tiles,
+            slots: (0..plan.batch).map(|_| Phased::new(Slot::new(&plan.config))).collect(),
+            losses: (0..plan.batch).map(|_| AtomicRefCell::new(0.0)).collect(),
+            weights: Weights::new(params),
+            open: AtomicRefCell::new(Open::default()),
+            plan,
+        }
+    }
+
+    /// What the steps have in common.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Tasks of the largest phase.
+    pub(super) fn largest_phase(&self) -> usize {
+        self.tiles.len().max(self.plan.batch)
+    }
+
+    /// Opens a training step; gives its first tasks. Nothing else may be open.
+    pub(super) fn open_step(&self, job: &mut Job) -> impl ExactSizeIterator<Item = Task> + use<> {
+        self.open_job(job);
+        sequences(self.rows(0))
+    }
+
+    /// Opens an evaluation of at most a micro-batch of sequences; gives its tasks.
+    pub(super) fn open_evaluation(
+        &self,
+        job: &mut Job,
+    ) -> impl ExactSizeIterator<Item = Task> + use<> {
+        self.open_job(job);
+        (0..self.rows(0) as u32).map(Task::Loss)
+    }
+
+    fn open_job(&self, job: &mut Job) {
+        let mut open = self.open.borrow_mut();
+        std::mem::swap(&mut open.job, job);
+        open.micro = 0;
+        open.targets =
+            open.job.targets.iter().filter(|&&t| t != crate::model::IGNORE).count() as u64;
+        open.outcome = Outcome { targets: open.targets, ..Outcome::default() };
+    }
+
+    /// Ends a step: what it gave. `job` gets its buffers back.
+    pub(super) fn close(&self, job: &mut Job) -> Outcome {
+        let mut open = self.open.borrow_mut();
+        std::mem::swap(&mut open.job, job);
+        open.outcome
+    }
+
+    /// Does one task. `scratch` is the calling thread's own.
+    pub(super) fn run(&self, task: Task, scratch: &mut Scratch) {
+        match task {
+            Task::Sequence(slot) => self.sequence(slot as usize, scratch),
+            Task::Gradient(tile) => self.gradient(tile as usize, scratch),
+            Task::Update(tile) => self.update(tile as usize),
+            Task::Loss(slot) => self.loss(slot as usize, scratch),
+        }
+    }
+
+    /// Decides what follows the phase that `done` was the last task of. Only its last arriver
+    /// calls it.
+    pub(super) fn next_phase(&self, done: Task) -> Next {
+        let mut open = self.open.borrow_mut();
+        match done {
+            Task::Sequence(_) => {
+                let rows = self.rows_of(&open, open.micro);
+                open.outcome.loss_sum += self.sum_losses(rows);
+                let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().is_finite());
+                let micro = open.micro;
+                open.outcome.bad_sequence =
+                    open.outcome.bad_sequence.or(bad.map(|sequence| (micro, sequence)));
+                Next::Gradients(self.tiles.len() as u32)
+            }
+            Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
+                open.micro += 1;
+                Next::Sequences(self.rows_of(&open, open.micro) as u32)
+            }
+            Task::Gradient(_) => {
+                let squares = self.states.iter().map(|state| state.borrow().squares);
+                open.outcome.grad_norm = squares.sum::<f64>().sqrt();
+                open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
+                if open.outcome.non_finite().is_some() {
+                    return Next::Complete;
+                }
+                Next::Updates(self.tiles.len() as u32)
+            }
+            Task::Loss(_) => {
+                open.outcome.loss_sum += self.sum_losses(self.rows_of(&open, 0));
+                Next::Complete
+            }
+            Task::Update(_) => Next::Complete,
+        }
+    }
+
+    /// The moments of every tile, in tile order: calls `visit` with the tile's ranges' moments.
+    pub(super) fn visit_moments(&self, mut visit: impl FnMut(&Tile, &[f32], &[f32])) {
+        for (tile, state) in self.tiles.iter().zip(&self.states) {
+            let state = state.borrow();
+            visit(tile, &state.m, &state.v);
+        }
+    }
+
+    #[expect(unsafe_code, reason = "the weights are shared; the phases keep readers from writers")]
+    pub(super) fn params(&self) -> &[f32] {
+        // SAFETY: callers are tasks of phase A or an evaluation, which never overlap the update
+        // (the latch opens it after their last arriver and the next step after its own), or the
+        // control thread while no step is open.
+        unsafe { self.weights.read() }
+    }
+
+    /// The slot of the calling task.
+    #[expect(unsafe_code, reason = "the task owns its slot")]
+    #[expect(clippy::mut_from_ref, reason = "the task owns its slot")]
+    fn slot(&self, slot: usize) -> &mut Slot {
+        // SAFETY: called by a sequence's one task of phase A or of an evaluation, once; phase B,
+        // which reads the slots, is opened by phase A's last arriver.
+        unsafe { self.slots[slot].write() }
+    }
+
+    fn sequence(&self, slot: usize, scratch: &mut Scratch) {
+        let open = self.open.borrow();
+        let (inputs, targets) = self.row(&open.job, open.micro, slot);
+        let scale = 1.0 / open.targets.max(1) as f32;
+        let activations = self.slot(slot);
+        let loss = forward_backward(
+            &self.plan.config,
+            self.params(),
+            inputs,
+            targets,
+            scale,
+            activations,
+            scratch,
+        );
+        *self.losses[slot].borrow_mut() = crate::inject::loss(open.job.step, slot, loss);
+    }
+
+    fn loss(&self, slot: usize, scratch: &mut Scratch) {
+        let open = self.open.borrow();
+        let (inputs, targets) = self.row(&open.job, 0, slot);
+        let (config, activations) = (&self.plan.config, self.slot(slot));
+        let loss = forward_loss(config, self.params(), inputs, targets, activations, scratch);
+        *self.losses[slot].borrow_mut() = loss;
+    }
+
+    fn gradient(&self, tile: usize, scratch: &mut Scratch) {
+        let open = self.open.borrow();
+        let rows = self.rows_of(&open, open.micro);
+        let last = open.micro + 1 == self.micro_batches(&open);
+        let mut state = self.states[tile].borrow_mut();
+        let slots = self.slots[..rows].iter().map(read_slot);
+        let grad = state.gradient_mut();
+        weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
+        state.fold(last);
+    }
+
+    #[expect(unsafe_code, reason = "the task owns its tile of the shared weights")]
+    fn update(&self, tile: usize) {
+        let open = self.open.borrow();
+        let mut state = self.states[tile].borrow_mut();
+        let tile = &self.tiles[tile];
+        let update =
+            Update { lr: open.job.lr, clip: open.clip, step: open.job.step, decay: tile.decays() };
+        let (grad, m, v) = state.parts();
+        let mut at = 0;
+        for range in tile.ranges(&self.plan.config) {
+            let part = at..at + range.len();
+            at = part.end;
+            // SAFETY: this is the tile's one update task (its state is borrowed mutably above),
+            // tiles are disjoint, and the phase was opened by phase B's last arriver, so no task
+            // reads the weights now.
+            let params = unsafe { self.weights.tile(range) };
+            self.plan.adamw.update(
+                self.plan.isa,
+                &update,
+                params,
+                &grad[part.clone()],
+                &mut m[part.clone()],
+                &mut v[part],
+            );
+        }
+    }
+
+    /// The row of a job that slot `slot` takes in micro-batch `micro`, cut behind its last target.
+    fn row<'a>(&self, job: &'a Job, micro: usize, slot: usize) -> (&'a [u32], &'a [u32]) {
+        let context = self.plan.config.context;
+        let first = (micro * self.plan.batch + slot) * context;
+        let targets = &job.targets[first..first + context];
+        let trained = targets.iter().rposition(|&t| t != crate::model::IGNORE);
+        let len = trained.map_or(0, |last| last + 1);
+        (&job.inputs[first..first + len], &targets[..len])
+    }
+
+    fn rows(&self, micro: usize) -> usize {
+        self.rows_of(&self.open.borrow(), micro)
+    }
+
+    /// Sequences in micro-batch `micro`: all but a job's last are full.
+    fn rows_of(&self, open: &Open, micro: usize) -> usize {
+        let rows = open.job.inputs.len() / self.plan.config.context;
+        (rows - micro * self.plan.batch).min(self.plan.batch)
+    }
+
+    fn micro_batches(&self, open: &Open) -> usize {
+        (open.job.inputs.len() / self.plan.config.context).div_ceil(self.plan.batch)
+    }
+
+    /// The losses of the first `rows` slots, added in slot order.
+    fn sum_losses(&self, rows: usize) -> f64 {
+        self.losses[..rows].iter().map(|loss| *loss.borrow()).sum()
+    }
+}
+
+/// What a phase's last arriver does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Sequences(u32),
+    Gradients(u32),
+    Updates(u32),
+    Complete,
+}
+
+impl Next {
+    /// The tasks of the phase to open; `None` when the step is complete.
+    pub(super) fn tasks(self) -> Option<impl ExactSizeIterator<Item = Task>> {
+        let (count, task): (u32, fn(u32) -> Task) = match self {
+            Next::Sequences(n) => (n, Task::Sequence),
+            Next::Gradients(n) => (n, Task::Gradient),
+            Next::Updates(n) => (n, Task::Update),
+            Next::Complete => return None,
+        };
+        Some((0..count).map(task))
+    }
+}
+
+#[expect(unsafe_code, reason = "phase B reads what phase A wrote")]
+fn read_slot(slot: &Phased<Slot>) -> &Slot {
+    // SAFETY: called by tasks of phase B, in which nobody writes a slot.
+    unsafe { slot.read() }
+}
+
+fn sequences(rows: usize) -> impl ExactSizeIterator<Item = Task> {
+    (0..rows as u32).map(Task::Sequence)
+}

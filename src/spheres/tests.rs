@@ -1,0 +1,121 @@
+use super::*;
+use crate::engine::crew::Crew;
+use crate::engine::shutdown::Wake;
+use crate::inject::{Fault, plant, quiet};
+use crate::model::adamw::AdamW;
+use crate::model::{Config, Isa, Layout, Random};
+use std::time::Duration;
+
+fn plan(batch: usize, micro_batches: usize) -> Plan {
+    Plan {
+        config: Config { vocab: 37, layers: 2, heads: 3, width: 12, context: 9 },
+        batch,
+        micro_batches,
+        clip: 1.0,
+        adamw: AdamW::default(),
+        isa: Isa::detect().unwrap(),
+    }
+}
+
+fn job(plan: &Plan, step: u64) -> Job {
+    let mut random = Random::new(step, 1);
+    let mut tokens = |n| (0..n).map(|_| (random.next_u64() % 37) as u32).collect::<Vec<_>>();
+    let n = plan.batch * plan.micro_batches * plan.config.context;
+    Job { inputs: tokens(n), targets: tokens(n), lr: 1e-2, step }
+}
+
+/// Runs `steps` on real threads; gives the last outcome, all parameters' bits and the counts.
+fn run(
+    plan: Plan,
+    leaves: usize,
+    awake: Option<usize>,
+    steps: u64,
+) -> (Vec<u32>, Vec<SphereCount>) {
+    let control = Arc::new(Event::new());
+    let shutdown = Arc::new(Shutdown::new());
+    let params = Layout::new(&plan.config).init(7);
+    let (mut spheres, bodies) =
+        spheres(plan, params, leaves, awake, control.clone(), shutdown.clone());
+    shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
+    let mut crew = Crew::new(shutdown);
+    for mut body in bodies {
+        let run = move |seat: &Seat| {
+            body.run(seat);
+            Ok(())
+        };
+        crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
+    }
+    for step in 1..=steps {
+        let mut job = job(&plan, step);
+        spheres.begin(&mut job);
+        let outcome = spheres.wait(&mut job).unwrap();
+        assert!(outcome.non_finite().is_none());
+    }
+    spheres.close();
+    crew.join().unwrap();
+    let ledger = spheres.ledger();
+    assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
+    let bits = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
+    (bits, spheres.counts())
+}
+
+#[test]
+fn any_number_of_spheres_writes_the_same_bits() {
+    let _quiet = quiet();
+    let plan = plan(3, 2);
+    let (one, _) = run(plan, 1, None, 3);
+    for leaves in [2, 3, 5, 12, 64] {
+        assert!(run(plan, leaves, Some(leaves), 3).0 == one, "{leaves} spheres");
+    }
+}
+
+#[test]
+fn small_and_large_trees_run_end_and_free_everything() {
+    let _quiet = quiet();
+    for leaves in [1, 2, 12, 13, 157, 158, 1_728] {
+        let (_, counts) = run(plan(2, 1), leaves, None, 1);
+        assert_eq!(counts.len(), leaves);
+    }
+}
+
+#[test]
+fn a_slow_sphere_loses_tasks_to_its_siblings_and_the_tasks_add_up() {
+    let plan = plan(24, 1);
+    let stolen = |counts: &[SphereCount]| counts.iter().map(|c| c.tasks.stolen).sum::<u64>();
+    let slow = plant("sphere", 0, 0, Fault::Slow(Duration::from_millis(3)));
+    let (_, slowed) = run(plan, 4, Some(4), 4);
+    drop(slow);
+    assert!(stolen(&slowed) > 0, "{slowed:?}");
+    let tasks = |c: &SphereCount| c.tasks.finished;
+    let mean = slowed.iter().map(tasks).sum::<u64>() / 4;
+    assert!(tasks(&slowed[0]) < mean, "the slow one did not do less: {slowed:?}");
+    let tiles = crate::model::tiles(&plan.config).len() as u64;
+    assert_eq!(slowed.iter().map(tasks).sum::<u64>(), 4 * (24 + 2 * tiles));
+}
+
+#[test]
+fn a_loss_that_is_no_number_is_named_and_leaves_the_parameters_alone() {
+    let _quiet = quiet();
+    let plan = plan(2, 1);
+    let control = Arc::new(Event::new());
+    let shutdown = Arc::new(Shutdown::new());
+    let mut params = Layout::new(&plan.config).init(7);
+    params[40] = f32::NAN;
+    let before: Vec<u32> = params.iter().map(|p| p.to_bits()).collect();
+    let (mut spheres, mut bodies) = spheres(plan, params, 1, None, control, shutdown.clone());
+    shutdown.register(vec![Wake::Pool(spheres.pool())]);
+    let mut crew = Crew::new(shutdown);
+    let mut body = bodies.remove(0);
+    let run = move |seat: &Seat| {
+        body.run(seat);
+        Ok(())
+    };
+    crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
+    let mut job = job(&plan, 1);
+    spheres.begin(&mut job);
+    assert_eq!(spheres.wait(&mut job).unwrap().non_finite(), Some("loss"));
+    spheres.close();
+    crew.join().unwrap();
+    let after: Vec<u32> = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
+    assert!(after == before);
+}

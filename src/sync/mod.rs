@@ -1,0 +1,82 @@
+//! The one door to atomics, fences, cells and threads, to rtrb and to crossbeam-deque.
+//!
+//! In a normal build these are the standard library's types and the two queue crates. Under
+//! `--cfg loom` they are loom's, and the queue crates, which loom cannot see into, are replaced by
+//! stand-ins that promise *less* (see [`ring`] and [`deque`]), so that the model checker explores
+//! the hand-off code that ships. Nothing else in the crate may name `std::sync::atomic` or
+//! `std::thread::{spawn, park}`, but for the fault map of large files, which a signal handler writes;
+//! a test reads the tree and keeps it so.
+//!
+//! `Arc` stays the standard one under loom: no argument of the protocol rests on its counts.
+
+pub mod deque;
+mod exclusive;
+mod mutation;
+mod park;
+pub mod ring;
+mod spawn;
+
+pub use exclusive::Exclusive;
+pub use mutation::{ordering_at, planted};
+pub use park::Parker;
+pub use spawn::{JoinHandle, spawn_named};
+pub use std::sync::Arc;
+
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+#[cfg(loom)]
+pub use loom::cell::UnsafeCell;
+#[cfg(not(loom))]
+pub use std_cell::UnsafeCell;
+
+#[cfg(not(loom))]
+mod std_cell {
+    //! `std::cell::UnsafeCell` with the access methods of loom's.
+
+    /// A cell whose accesses loom checks in a model; free in a normal build.
+    #[derive(Debug, Default)]
+    pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        /// A cell holding `value`.
+        pub const fn new(value: T) -> Self {
+            UnsafeCell(std::cell::UnsafeCell::new(value))
+        }
+
+        /// Calls `f` with a pointer for reading.
+        pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        /// Calls `f` with a pointer for writing.
+        pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+}
+
+/// Tells the processor that this thread is polling; a no-op under loom, where nobody polls.
+#[inline]
+pub fn spin_hint() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+}
+
+/// Gives the rest of the time slice away.
+#[inline]
+pub fn yield_now() {
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+/// How many threads the machine runs at once, at least 1. Asked once.
+pub fn cores() -> usize {
+    static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}

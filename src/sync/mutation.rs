@@ -1,0 +1,27 @@
+//! Planted bugs: every ordering, fence, re-check and wake of the protocol has a name, and under
+//! loom one of them can be broken by `TWELVEFOLD_MUTANT=name`, so that a model can be seen to fail.
+//!
+//! In a normal build both functions are constants and cost nothing.
+
+use super::Ordering;
+
+/// Whether the step of the protocol called `site` is to be left out.
+#[cfg(loom)]
+pub fn planted(site: &'static str) -> bool {
+    use std::sync::OnceLock;
+    static MUTANT: OnceLock<Option<String>> = OnceLock::new();
+    MUTANT.get_or_init(|| std::env::var("TWELVEFOLD_MUTANT").ok()).as_deref() == Some(site)
+}
+
+/// Whether the step of the protocol called `site` is to be left out: never, outside loom.
+#[cfg(not(loom))]
+#[inline(always)]
+pub const fn planted(_site: &'static str) -> bool {
+    false
+}
+
+/// The ordering of the access called `site`: `order`, or `Relaxed` where the bug is planted.
+#[inline(always)]
+pub fn ordering_at(site: &'static str, order: Ordering) -> Ordering {
+    if planted(site) { Ordering::Relaxed } else { order }
+}

@@ -1,0 +1,201 @@
+//! A bounded single-producer single-consumer ring: rtrb, or under loom a stand-in.
+//!
+//! The stand-in has rtrb's published orderings and no more: the producer stores the tail with
+//! Release and loads the head with Acquire, the consumer the other way round, and there is no
+//! fence and no read-modify-write that could hide one missing in our own code.
+
+#[cfg(loom)]
+pub use stand_in::{Consumer, Producer, ring};
+
+#[cfg(not(loom))]
+pub use real::{Consumer, Producer, ring};
+
+#[cfg(not(loom))]
+mod real {
+    /// The writing end.
+    #[derive(Debug)]
+    pub struct Producer<T>(rtrb::Producer<T>);
+
+    /// The reading end.
+    #[derive(Debug)]
+    pub struct Consumer<T>(rtrb::Consumer<T>);
+
+    /// A ring of `capacity` items.
+    pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+        let (producer, consumer) = rtrb::RingBuffer::new(capacity);
+        (Producer(producer), Consumer(consumer))
+    }
+
+    impl<T> Producer<T> {
+        /// Whether there is room for one item. The other end's index is reloaded only when the
+        /// copy kept here says "full".
+        #[inline]
+        pub fn has_room(&self) -> bool {
+            !self.0.is_full()
+        }
+
+        /// Room for this many items at least, as this end last saw it.
+        #[inline]
+        pub fn cached_room(&self) -> usize {
+            self.0.cached_slots()
+        }
+
+        /// Appends an item, or gives it back when the ring is full.
+        ///
+        /// # Errors
+        /// The item, when there is no room.
+        #[inline]
+        pub fn push(&mut self, item: T) -> Result<(), T> {
+            self.0.push(item).map_err(|rtrb::PushError::Full(item)| item)
+        }
+
+        /// Appends as many of `items` as there is room for, published at once; how many they were.
+        #[inline]
+        pub fn push_slice(&mut self, items: &[T]) -> usize
+        where
+            T: Copy,
+        {
+            self.0.push_partial_slice(items).0.len()
+        }
+    }
+
+    impl<T> Consumer<T> {
+        /// Whether nothing is there now.
+        #[inline]
+        pub fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        /// Takes the oldest item.
+        #[inline]
+        pub fn pop(&mut self) -> Option<T> {
+            self.0.pop().ok()
+        }
+
+        /// Fills the front of `out` with what is there, released at once; how many they were.
+        #[inline]
+        pub fn pop_slice(&mut self, out: &mut [T]) -> usize
+        where
+            T: Copy,
+        {
+            self.0.pop_partial_slice(out).0.len()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod stand_in {
+    #![expect(unsafe_code, reason = "a ring of cells that loom checks access by access")]
+
+    use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+
+    #[derive(Debug)]
+    struct Shared<T> {
+        slots: Box<[UnsafeCell<Option<T>>]>,
+        head: AtomicUsize,
+        tail: AtomicUsize,
+    }
+
+    // SAFETY: a slot is touched by the producer alone while it is outside head..tail and by the
+    // consumer alone while it is inside; the Release store and Acquire load of the index hand it
+    // over. loom checks just that.
+    unsafe impl<T: Send> Sync for Shared<T> {}
+    // SAFETY: as above; the items themselves are Send.
+    unsafe impl<T: Send> Send for Shared<T> {}
+
+    /// The writing end.
+    #[derive(Debug)]
+    pub struct Producer<T>(Arc<Shared<T>>);
+
+    /// The reading end.
+    #[derive(Debug)]
+    pub struct Consumer<T>(Arc<Shared<T>>);
+
+    /// A ring of `capacity` items.
+    pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+        let shared = Arc::new(Shared {
+            slots: (0..capacity).map(|_| UnsafeCell::new(None)).collect(),
+            head: AtomicUsize::new(0),
+            tail: AtomicUsize::new(0),
+        });
+        (Producer(shared.clone()), Consumer(shared))
+    }
+
+    impl<T> Producer<T> {
+        /// Whether there is room for one item.
+        pub fn has_room(&self) -> bool {
+            self.cached_room() > 0
+        }
+
+        /// Room for this many items.
+        pub fn cached_room(&self) -> usize {
+            let shared = &self.0;
+            // Only this end writes `tail`; the Acquire pairs with the consumer's Release of `head`,
+            // which says that the slot has been emptied.
+            let used = shared.tail.load(Ordering::Relaxed) - shared.head.load(Ordering::Acquire);
+            shared.slots.len() - used
+        }
+
+        /// Appends an item, or gives it back when the ring is full.
+        ///
+        /// # Errors
+        /// The item, when there is no room.
+        pub fn push(&mut self, item: T) -> Result<(), T> {
+            if !self.has_room() {
+                return Err(item);
+            }
+            let shared = &self.0;
+            let tail = shared.tail.load(Ordering::Relaxed);
+            // SAFETY: there is room, so the slot at `tail` is outside head..tail: the producer's.
+            shared.slots[tail % shared.slots.len()].with_mut(|slot| unsafe { *slot = Some(item) });
+            // Pairs with the consumer's Acquire of `tail`: the item is written before it is seen.
+            shared.tail.store(tail + 1, Ordering::Release);
+            Ok(())
+        }
+
+        /// Appends as many of `items` as there is room for; how many they were.
+        pub fn push_slice(&mut self, items: &[T]) -> usize
+        where
+            T: Copy,
+        {
+            items.iter().take_while(|item| self.push(**item).is_ok()).count()
+        }
+    }
+
+    impl<T> Consumer<T> {
+        /// Whether nothing is there now.
+        pub fn is_empty(&self) -> bool {
+            // Pairs with the producer's Release of `tail`.
+            self.0.tail.load(Ordering::Acquire) == self.0.head.load(Ordering::Relaxed)
+        }
+
+        /// Takes the oldest item.
+        pub fn pop(&mut self) -> Option<T> {
+            if self.is_empty() {
+                return None;
+            }
+            let shared = &self.0;
+            let head = shared.head.load(Ordering::Relaxed);
+            // SAFETY: the ring is not empty, so the slot at `head` is inside head..tail: ours.
+            let item =
+                shared.slots[head % shared.slots.len()].with_mut(|slot| unsafe { (*slot).take() });
+            // Pairs with the producer's Acquire of `head`: the slot is empty before it is reused.
+            shared.head.store(head + 1, Ordering::Release);
+            item
+        }
+
+        /// Fills the front of `out` with what is there; how many they were.
+        pub fn pop_slice(&mut self, out: &mut [T]) -> usize
+        where
+            T: Copy,
+        {
+            let mut taken = 0;
+            while taken < out.len() {
+                let Some(item) = self.pop() else { break };
+                out[taken] = item;
+                taken += 1;
+            }
+            taken
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The production lines of a run: which threads there are, what connects them, who wakes whom.
+
+use super::feed::Feed;
+use super::stages::{Batch, DEPTH, Inlet, Learn, Learned, Load, Menu, Outlet, Text, Tokenize};
+use crate::corpus::batcher::{Batcher, Sequences};
+use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
+use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
+use crate::corpus::{Chunk, Source, TokenChunk};
+use crate::engine::Error;
+use crate::engine::crew::Crew;
+use crate::engine::edge::{EdgeMeter, Receiver, Sender, edge};
+use crate::engine::shutdown::{Shutdown, Wake};
+use crate::engine::stage::{PaddedMeter, Stage, StageCount, drive};
+use crate::engine::wait::Event;
+use crate::sync::Arc;
+
+/// A stage's threads as observers see them.
+#[derive(Debug, Clone)]
+pub(super) struct StageGauge {
+    pub(super) name: &'static str,
+    pub(super) meters: Vec<Arc<PaddedMeter>>,
+}
+
+impl StageGauge {
+    /// The workers' counters, added up.
+    pub(super) fn total(&self) -> StageCount {
+        self.meters.iter().map(|meter| meter.count()).fold(StageCount::default(), |a, b| {
+            StageCount {
+                steps: a.steps + b.steps,
+                busy_ns: a.busy_ns + b.busy_ns,
+                starved_ns: a.starved_ns + b.starved_ns,
+                blocked_ns: a.blocked_ns + b.blocked_ns,
+                sleeps: a.sleeps + b.sleeps,
+                last: b.last,
+            }
+        })
+    }
+}
+
+/// Builds the stages of one line: collects threads to start, sleepers, gauges and edge meters.
+pub(super) struct Line {
+    shutdown: Arc<Shutdown>,
+    control: Arc<Event>,
+    sleepers: Vec<Wake>,
+    starts: Vec<Start>,
+    pub(super) stages: Vec<StageGauge>,
+    pub(super) edges: Vec<EdgeMeter>,
+}
+
+type Body =
+    Box<dyn FnOnce(&crate::engine::crew::Seat) -> Result<(), crate::engine::BoxError> + Send>;
+
+/// The tokenizers' threads' events and where their chunks come from.
+pub(super) type Texts = Vec<(Arc<Event>, Text)>;
+
+/// The tokenizers' threads' events and their ends of the loader's edges.
+type Inlets = Vec<(Arc<Event>, Inlet<Chunk>)>;
+
+/// What hands the source on when the loader is done with it.
+pub(super) type SourceBack = Receiver<Box<dyn Source>>;
+
+struct Start {
+    thread: String,
+    stage: &'static str,
+    worker: usize,
+    body: Body,
+}
+
+impl Line {
+    /// An empty line whose control thread sleeps on `control`.
+    pub(super) fn new(control: &Arc<Event>) -> Self {
+        Line {
+            shutdown: Arc::new(Shutdown::new()),
+            control: control.clone(),
+            sleepers: vec![Wake::Event(control.clone())],
+            starts: Vec::new(),
+            stages: Vec::new(),
+            edges: Vec::new(),
+        }
+    }
+
+    pub(super) fn shutdown(&self) -> &Arc<Shutdown> {
+        &self.shutdown
+    }
+
+    /// Adds somebody to be woken by a stop.
+    pub(super) fn wakes(&mut self, sleeper: Wake) {
+        self.sleepers.push(sleeper);
+    }
+
+    /// Adds a thread that is no stepped stage.
+    pub(super) fn thread(
+        &mut self,
+        thread: String,
+        stage: &'static str,
+        worker: usize,
+        body: Body,
+    ) {
+        self.starts.push(Start { thread, stage, worker, body });
+    }
+
+    /// A thread's event.
+    fn event(&mut self) -> Arc<Event> {
+        let event = Arc::new(Event::new());
+        self.sleepers.push(Wake::Event(event.clone()));
+        event
+    }
+
+    fn edge<T: Send + 'static>(
+        &mut self,
+        name: &str,
+        depth: usize,
+        from: &Arc<Event>,
+        to: &Arc<Event>,
+    ) -> (Sender<T>, Receiver<T>) {
+        let (tx, rx) = edge(name, depth, from, to);
+        self.edges.push(tx.meter());
+        (tx, rx)
+    }
+
+    /// An edge with a ring that takes its buffers back. Buffers on their way back are no items of
+    /// the ledger: dropping one loses nothing.
+    fn round<T: Send + 'static>(
+        &mut self,
+        name: &str,
+        from: &Arc<Event>,
+        to: &Arc<Event>,
+    ) -> (Outlet<T>, Inlet<T>) {
+        let (tx, rx) = self.edge(name, DEPTH, from, to);
+        let (back_tx, back_rx) = edge(name, DEPTH + 2, to, from);
+        (Outlet::new(tx, back_rx), Inlet { rx, back: back_tx })
+    }
+
+    /// A thread that steps one stage until it is done, and then calls `finish` with it.
+    fn stage<S: Stage + 'static>(
+        &mut self,
+        (thread, name, worker): (String, &'static str, usize),
+        event: Arc<Event>,
+        stage: S,
+        finish: impl FnOnce(S) + Send + 'static,
+    ) {
+        let meter = Arc::new(PaddedMeter::default());
+        match self.stages.iter_mut().find(|gauge| gauge.name == name) {
+            Some(gauge) => gauge.meters.push(meter.clone()),
+            None => self.stages.push(StageGauge { name, meters: vec![meter.clone()] }),
+        }
+        let mut stage = stage;
+        let body: Body = Box::new(move |seat| {
+            drive(&mut stage, &event, seat, &meter)?;
+            finish(stage);
+            Ok(())
+        });
+        self.thread(thread, name, worker, body);
+    }
+
+    /// The loader's thread, and what its `tokenizers` receivers sleep on and receive from.
+    fn load(&mut self, source: Box<dyn Source>, tokenizers: usize) -> (Inlets, SourceBack) {
+        let event = self.event();
+        let mut outlets = Vec::new();
+        let mut inlets = Vec::new();
+        for worker in 0..tokenizers {
+            let tok = self.event();
+            let (outlet, inlet) = self.round(&format!("load-tok-{worker}"), &event, &tok);
+            outlets.push(outlet);
+            inlets.push((tok, inlet));
+        }
+        let (done, read) = edge("source", 1, &event, &self.control.clone());
+        let load = Load::new(source, outlets, done);
+        self.stage(("tf-load".to_owned(), "load", 0), event, load, Load::finish);
+        (inlets, read)
+    }
+
+    /// The first pass of a tokenizer that learns.
+    pub(super) fn learning(
+        &mut self,
+        source: Box<dyn Source>,
+        spec: TokenizerSpec,
+        tokenizers: usize,
+    ) -> (Vec<Receiver<Learned>>, SourceBack) {
+        let (inlets, read) = self.load(source, tokenizers);
+        let mut results = Vec::new();
+        for (worker, (event, inlet)) in inlets.into_iter().enumerate() {
+            let (done, result) = edge("learned", 1, &event, &self.control.clone());
+            let learn = Learn::new(worker, inlet, Learner::new(spec), done);
+            self.stage((format!("tf-tok-{worker}"), "learn", worker), event, learn, Learn::finish);
+            results.push(result);
+        }
+        (results, read)
+    }
+
+    /// Tokenizers that read from a loader.
+    pub(super) fn tokenizing(
+        &mut self,
+        source: Box<dyn Source>,
+        tokenizer: &Arc<Tokenizer>,
+        tokenizers: usize,
+    ) -> (Texts, SourceBack) {
+        let (inlets, read) = self.load(source, tokenizers);
+        let text = |(event, input)| {
+            let (tokenizer, encoder) = (tokenizer.clone(), Box::new(Encoder::default()));
+            (event, Text::Chunks { input, tokenizer, encoder })
+        };
+        (inlets.into_iter().map(text).collect(), read)
+    }
+
+    /// Tokenizers that expand what the first pass kept.
+    pub(super) fn expanding(
+        &mut self,
+        learned: impl Iterator<Item = (Vec<PieceChunk>, Expansion)>,
+    ) -> Texts {
+        learned
+            .map(|(kept, expansion)| {
+                (self.event(), Text::Pieces { kept: kept.into_iter(), expansion })
+            })
+            .collect()
+    }
+
+    /// Tokenizers and batcher, up to the edge from which the control thread receives.
+    pub(super) fn batching(
+        &mut self,
+        texts: Texts,
+        batcher: Batcher,
+        menu: Menu,
+        tokenizer: &Tokenizer,
+    ) -> (Receiver<Feed>, Sender<Sequences>) {
+        let event = self.event();
+        let mut inlets = Vec::new();
+        for (worker, (tok, text)) in texts.into_iter().enumerate() {
+            let (outlet, inlet): (Outlet<TokenChunk>, _) =
+                self.round(&format!("tok-{worker}-batch"), &tok, &event);
+            let tokenize = Tokenize::new(worker, text, outlet);
+            self.stage((format!("tf-tok-{worker}"), "tokenize", worker), tok, tokenize, drop);
+            inlets.push(inlet);
+        }
+        let control = self.control.clone();
+        let (tx, rx) = self.edge("batch-spheres", 2, &event, &control);
+        let (back_tx, back_rx) = edge("batch-spheres", DEPTH, &control, &event);
+        let stop = self.shutdown.clone();
+        let batch = Batch::new(inlets, batcher, menu, tokenizer, tx, back_rx, stop);
+        self.stage(("tf-batch".to_owned(), "batch", 0), event, batch, drop);
+        (rx, back_tx)
+    }
+
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// A thread that the system refuses; those before it have been stopped and joined.
+    pub(super) fn start(&mut self) -> Result<Crew, Error> {
+        self.shutdown.register(std::mem::take(&mut self.sleepers));
+        let mut crew = Crew::new(self.shutdown.clone());
+        #[cfg(test)]
+        if let Some(k) = crate::inject::refused_spawn() {
+            crew.refuse_spawn(k);
+        }
+        for Start { thread, stage, worker, body } in self.starts.drain(..) {
+            crew.spawn(&thread, stage, worker, body)?;
+        }
+        Ok(crew)
+    }
+}

@@ -1,0 +1,25 @@
+//! The run: stages, schedule, validation, checkpoint, sampling.
+//!
+//! [`run()`] wires the stages and the spheres together and is the control sphere. The rest is what it
+//! is made of.
+
+mod cancel;
+pub mod checkpoint;
+mod feed;
+pub mod files;
+mod finish;
+mod lines;
+pub mod options;
+mod outcome;
+mod receive;
+mod run;
+pub mod safetensors;
+pub mod sample;
+pub mod schedule;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub use cancel::Cancel;
+pub use options::Options;
+pub use run::run;

@@ -1,0 +1,298 @@
+//! What a run has given so far, gathered on the control thread.
+
+use super::lines::Line;
+use super::options::Options;
+use super::schedule::Schedule;
+use crate::engine::edge::EdgeCount;
+use crate::engine::stage::{StageCount, Step};
+use crate::error::Error;
+use crate::model::Isa;
+use crate::report::progress::{Doing, StageState};
+use crate::report::summary::{EdgeReport, SphereReport, StageReport};
+use crate::report::{Progress, RunReport};
+use crate::spheres::{Outcome, Spheres};
+use crate::sync::cores;
+use std::time::{Duration, Instant};
+
+/// Steps over which the shown speed and the reported training loss are averaged.
+const RECENT: usize = 20;
+
+/// Measures steps without what lies between them.
+#[derive(Debug)]
+pub(super) struct StepClock(Instant);
+
+impl StepClock {
+    pub(super) fn start() -> Self {
+        StepClock(Instant::now())
+    }
+
+    /// Seconds since the start or the last lap.
+    pub(super) fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap = now.duration_since(self.0).as_secs_f64();
+        self.0 = now;
+        lap
+    }
+}
+
+/// One step, as it is remembered.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    seconds: f64,
+    targets: u64,
+    loss: f64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Results {
+    started: Instant,
+    schedule: Schedule,
+    steps: Vec<Done>,
+    /// Seconds of steps and validations.
+    computing: f64,
+    /// Processor time of the process when the steps began.
+    cpu_before: Option<f64>,
+    grad_norm: f64,
+    interim: Option<f64>,
+    last_validation: Option<Outcome>,
+    first_stages: Vec<StageReport>,
+    first_edges: Vec<EdgeCount>,
+    report: RunReport,
+}
+
+impl Results {
+    pub(super) fn new(options: &Options, isa: Isa) -> Self {
+        let steps = usize::try_from(options.steps).unwrap_or(usize::MAX).min(1 << 20);
+        Results {
+            started: Instant::now(),
+            schedule: Schedule {
+                peak: options.lr,
+                floor: options.lr / 10.0,
+                warmup: options.warmup_steps(),
+                steps: options.steps,
+            },
+            steps: Vec::with_capacity(steps),
+            computing: 0.0,
+            cpu_before: None,
+            grad_norm: 0.0,
+            interim: None,
+            last_validation: None,
+            first_stages: Vec::new(),
+            first_edges: Vec::new(),
+            report: RunReport {
+                seed: options.seed,
+                kernels: isa.name().to_owned(),
+                cores: cores(),
+                settings: serde_json::to_value(options).unwrap_or_default(),
+                ..RunReport::default()
+            },
+        }
+    }
+
+    /// Keeps the counters of the first pass, whose line ends before the steps begin.
+    pub(super) fn first_pass(&mut self, line: &Line) {
+        self.first_stages = stage_reports(line);
+        self.first_edges = line.edges.iter().map(|edge| edge.count()).collect();
+    }
+
+    /// Steps done.
+    pub(super) fn steps(&self) -> u64 {
+        self.report.steps
+    }
+
+    /// The steps begin.
+    pub(super) fn begin(&mut self) {
+        self.cpu_before = cpu_seconds();
+    }
+
+    /// The steps and validations have ended: how many cores they kept busy.
+    pub(super) fn computed(&mut self) {
+        let spent = cpu_seconds().zip(self.cpu_before).map(|(after, before)| after - before);
+        self.report.cores_busy = spent.map(|spent| spent / self.computing.max(1e-9));
+    }
+
+    /// Books a step.
+    pub(super) fn step(&mut self, step: u64, outcome: &Outcome, seconds: f64) {
+        let done = Done { seconds, targets: outcome.targets, loss: outcome.loss() };
+        self.steps.push(done);
+        self.computing += seconds;
+        self.grad_norm = outcome.grad_norm;
+        self.report.steps = step;
+        self.report.tokens += outcome.targets;
+    }
+
+    /// Books a validation.
+    pub(super) fn validation(&mut self, outcome: &Outcome, is_final: bool, seconds: f64) {
+        self.computing += seconds;
+        if outcome.targets == 0 {
+            return;
+        }
+        self.interim = Some(outcome.loss());
+        if is_final {
+            self.last_validation = Some(*outcome);
+        }
+    }
+
+    /// The last validation over all validation text.
+    pub(super) fn final_validation(&self) -> Option<Outcome> {
+        self.last_validation
+    }
+
+    /// The last validation, whole or not.
+    pub(super) fn interim_validation(&self) -> Option<f64> {
+        self.interim
+    }
+
+    fn recent(&self) -> &[Done] {
+        &self.steps[self.steps.len().saturating_sub(RECENT)..]
+    }
+
+    /// The present moment.
+    pub(super) fn progress(&self, line: &Line) -> Progress {
+        let steps = self.schedule.steps;
+        let recent = self.recent();
+        let seconds: f64 = recent.iter().map(|done| done.seconds).sum();
+        let targets: u64 = recent.iter().map(|done| done.targets).sum();
+        let left = steps.saturating_sub(self.report.steps) as f64;
+        let eta = (!recent.is_empty()).then(|| left * seconds / recent.len() as f64);
+        Progress {
+            step: self.report.steps,
+            steps,
+            loss: self.steps.last().map_or(f64::NAN, |done| done.loss),
+            val_loss: self.interim,
+            lr: self.schedule.rate(self.report.steps.max(1)),
+            grad_norm: self.grad_norm,
+            tokens_per_second: targets as f64 / seconds,
+            eta_seconds: eta,
+            stages: stage_states(line),
+        }
+    }
+
+    /// All threads have ended: takes their counters, and checks the ledgers.
+    pub(super) fn close(&mut self, line: &Line, spheres: &Spheres) -> Result<(), Error> {
+        let mut edges = std::mem::take(&mut self.first_edges);
+        edges.extend(line.edges.iter().map(|edge| edge.count()));
+        let tasks = spheres.ledger();
+        if let Some(edge) = edges.iter().find(|edge| !edge.balances()) {
+            return Err(unbalanced(&edge.name, edge.items_in, edge.items_out, edge.abandoned));
+        }
+        if tasks.made != tasks.finished + tasks.abandoned {
+            return Err(unbalanced("spheres", tasks.made, tasks.finished, tasks.abandoned));
+        }
+        let edge = |edge: EdgeCount| EdgeReport {
+            name: edge.name,
+            items_in: edge.items_in,
+            items_out: edge.items_out,
+            abandoned: edge.abandoned,
+            high_water: edge.high_water,
+        };
+        self.report.edges = edges.into_iter().map(edge).collect();
+        self.report.edges.push(EdgeReport {
+            name: "sphere-tasks".to_owned(),
+            items_in: tasks.made,
+            items_out: tasks.finished,
+            abandoned: tasks.abandoned,
+            high_water: spheres.largest_phase() as u64,
+        });
+        self.report.spheres = spheres.counts().iter().map(sphere_report).collect();
+        self.report.stages = std::mem::take(&mut self.first_stages);
+        self.report.stages.extend(stage_reports(line));
+        // The batcher's items are what it fed, not its steps.
+        let fed = self.report.edges.iter().find(|e| e.name == "batch-spheres").map(|e| e.items_in);
+        if let Some(batch) = self.report.stages.iter_mut().find(|s| s.name == "batch") {
+            batch.items = fed.unwrap_or(batch.items);
+        }
+        self.report.stages.push(self.sphere_stage());
+        Ok(())
+    }
+
+    fn sphere_stage(&self) -> StageReport {
+        let spheres = &self.report.spheres;
+        StageReport {
+            name: "spheres".to_owned(),
+            workers: spheres.len(),
+            items: spheres.iter().map(|s| s.tasks).sum(),
+            busy_seconds: spheres.iter().map(|s| s.busy_seconds).sum(),
+            ..StageReport::default()
+        }
+    }
+
+    /// The report, but for what the outputs add.
+    pub(super) fn report(&mut self) -> RunReport {
+        let mut report = std::mem::take(&mut self.report);
+        report.seconds = self.started.elapsed().as_secs_f64();
+        let mut rates: Vec<f64> =
+            self.steps.iter().map(|done| done.targets as f64 / done.seconds).collect();
+        rates.sort_by(f64::total_cmp);
+        report.tokens_per_second = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
+        let recent = self.recent();
+        let targets: u64 = recent.iter().map(|done| done.targets).sum();
+        let sum: f64 = recent.iter().map(|done| done.loss * done.targets as f64).sum();
+        report.train_loss = (targets > 0).then(|| sum / targets as f64);
+        report
+    }
+}
+
+/// Processor time of this process so far, user and system, where the system says it.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it,
+    // in hundredths of a second (USER_HZ, the same on every Linux).
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks = |field: Option<&str>| field?.parse::<u64>().ok();
+    Some((ticks(fields.next())? + ticks(fields.next())?) as f64 / 100.0)
+}
+
+fn unbalanced(name: &str, items_in: u64, out: u64, abandoned: u64) -> Error {
+    Error::input(
+        format!("edge {name} does not balance: {items_in} in, {out} out, {abandoned} abandoned"),
+        "this is a bug; please report it",
+    )
+}
+
+fn sphere_report(count: &crate::spheres::SphereCount) -> SphereReport {
+    SphereReport {
+        id: count.place.id,
+        level: count.place.level,
+        group: count.place.group,
+        parent: count.place.parent,
+        tasks: count.tasks.finished,
+        stolen: count.tasks.stolen,
+        busy_seconds: count.busy_seconds,
+    }
+}
+
+fn stage_reports(line: &Line) -> Vec<StageReport> {
+    let seconds = |ns: u64| Duration::from_nanos(ns).as_secs_f64();
+    let report = |gauge: &super::lines::StageGauge| {
+        let StageCount { steps, busy_ns, starved_ns, blocked_ns, .. } = gauge.total();
+        StageReport {
+            name: gauge.name.to_owned(),
+            workers: gauge.meters.len(),
+            items: steps,
+            busy_seconds: seconds(busy_ns),
+            starved_seconds: seconds(starved_ns),
+            blocked_seconds: seconds(blocked_ns),
+        }
+    };
+    line.stages.iter().map(report).collect()
+}
+
+fn stage_states(line: &Line) -> Vec<StageState> {
+    let state = |gauge: &super::lines::StageGauge| {
+        let last: Vec<Option<Step>> = gauge.meters.iter().map(|m| m.count().last).collect();
+        let all = |step| last.iter().all(|&l| l == Some(step) || l == Some(Step::Done));
+        let doing = if last.iter().all(|&l| l == Some(Step::Done)) {
+            Doing::Done
+        } else if all(Step::Starved) {
+            Doing::Starved
+        } else if all(Step::Blocked) {
+            Doing::Blocked
+        } else {
+            Doing::Working
+        };
+        StageState { name: gauge.name, doing, queue: None }
+    };
+    line.stages.iter().map(state).collect()
+}
