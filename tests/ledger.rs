@@ -187,14 +187,21 @@ fn any_number_of_spheres_runs_ends_and_leaves_no_thread() {
 struct Ending<'a> {
     cancel: &'a Cancel,
     stop_at: u64,
+    expected: &'a [&'static str],
     seen: Vec<String>,
 }
 
 impl Observer for Ending<'_> {
     fn step(&mut self, progress: &Progress) {
         if progress.step == 1 {
-            self.seen = threads();
-            self.seen.sort();
+            // A thread takes its name when it first runs, and one sphere may have done the whole
+            // step before another came to run at all.
+            let end = Instant::now() + Duration::from_secs(60);
+            while self.seen != self.expected && Instant::now() < end {
+                std::thread::yield_now();
+                self.seen = threads();
+                self.seen.sort();
+            }
         }
         if progress.step == self.stop_at {
             self.cancel.request();
@@ -208,9 +215,11 @@ fn all_threads_are_named_and_joined_on_success_on_error_and_on_a_stop() {
     let _watchdog = watchdog("the threads");
     assert_no_threads();
     let out = tempfile::tempdir().unwrap();
+    let expected = ["tf-batch", "tf-load", "tf-sphere-00", "tf-sphere-01", "tf-tok-0", "tf-tok-1"];
     let all = |stop_at, options: &Options| {
         let cancel = Cancel::new();
-        let mut ending = Ending { cancel: &cancel, stop_at, seen: Vec::new() };
+        let expected = &expected;
+        let mut ending = Ending { cancel: &cancel, stop_at, expected, seen: Vec::new() };
         let result = run(options, &cancel, &mut ending);
         assert_no_threads();
         (result, ending.seen)
@@ -221,7 +230,6 @@ fn all_threads_are_named_and_joined_on_success_on_error_and_on_a_stop() {
 
     let (result, seen) = all(u64::MAX, &options("success"));
     assert!(!result.unwrap().interrupted);
-    let expected = ["tf-batch", "tf-load", "tf-sphere-00", "tf-sphere-01", "tf-tok-0", "tf-tok-1"];
     assert_eq!(seen, expected);
 
     let (result, _) = all(2, &Options { steps: 1_000_000, ..options("stop") });
