@@ -26,11 +26,11 @@ pub enum Step {
 }
 
 /// Something a thread steps.
-pub trait Stage: Send {
+pub trait Stepped: Send {
     /// Does a bounded piece of work, without ever waiting.
     ///
     /// # Errors
-    /// Whatever ends the run; it is reported with the stage's name, worker and [`Stage::item`].
+    /// Whatever ends the run; it is reported with the stage's name, worker and [`Stepped::item`].
     fn step(&mut self) -> Result<Step, BoxError>;
 
     /// The number of the item at hand, for the report of a fault.
@@ -113,7 +113,7 @@ impl StageMeter {
 /// use twelvefold::engine::crew::Crew;
 /// use twelvefold::engine::edge::{Receiver, RecvError, edge};
 /// use twelvefold::engine::shutdown::{Shutdown, Wake};
-/// use twelvefold::engine::stage::{Stage, StageMeter, Step, drive};
+/// use twelvefold::engine::stage::{Stepped, StageMeter, Step, drive};
 /// use twelvefold::engine::{BoxError, Error, wait::Event};
 /// use twelvefold::sync::Arc;
 ///
@@ -123,7 +123,7 @@ impl StageMeter {
 ///     sum: u64,
 /// }
 ///
-/// impl Stage for Sum {
+/// impl Stepped for Sum {
 ///     fn step(&mut self) -> Result<Step, BoxError> {
 ///         match self.rx.try_recv() {
 ///             Ok(number) => {
@@ -162,7 +162,7 @@ impl StageMeter {
 /// # Errors
 /// The stage's own.
 pub fn drive(
-    stage: &mut dyn Stage,
+    stage: &mut dyn Stepped,
     event: &Event,
     seat: &Seat,
     meter: &StageMeter,

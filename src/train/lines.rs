@@ -10,7 +10,7 @@ use crate::engine::Error;
 use crate::engine::crew::Crew;
 use crate::engine::edge::{EdgeMeter, Receiver, Sender, edge};
 use crate::engine::shutdown::{Shutdown, Wake};
-use crate::engine::stage::{PaddedMeter, Stage, StageCount, drive};
+use crate::engine::stage::{PaddedMeter, StageCount, Stepped, drive};
 use crate::engine::wait::Event;
 use crate::sync::Arc;
 
@@ -132,7 +132,7 @@ impl Line {
     }
 
     /// A thread that steps one stage until it is done, and then calls `finish` with it.
-    fn stage<S: Stage + 'static>(
+    fn stage<S: Stepped + 'static>(
         &mut self,
         (thread, name, worker): (String, &'static str, usize),
         event: Arc<Event>,

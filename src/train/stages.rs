@@ -16,7 +16,7 @@ use crate::corpus::{Chunk, Invalid, Source, TokenChunk};
 use crate::engine::BoxError;
 use crate::engine::edge::{Receiver, RecvError, SendError, Sender};
 use crate::engine::shutdown::Shutdown;
-use crate::engine::stage::{Stage, Step};
+use crate::engine::stage::{Step, Stepped};
 use crate::inject;
 use crate::sync::Arc;
 
@@ -119,7 +119,7 @@ impl Load {
     }
 }
 
-impl Stage for Load {
+impl Stepped for Load {
     fn step(&mut self) -> Result<Step, BoxError> {
         let tokenizers = self.out.len() as u64;
         let outlet = &mut self.out[(self.next % tokenizers) as usize];
@@ -184,7 +184,7 @@ impl Learn {
     }
 }
 
-impl Stage for Learn {
+impl Stepped for Learn {
     fn step(&mut self) -> Result<Step, BoxError> {
         match self.input.rx.try_recv() {
             Ok(chunk) => {
@@ -228,7 +228,7 @@ impl Tokenize {
     }
 }
 
-impl Stage for Tokenize {
+impl Stepped for Tokenize {
     fn step(&mut self) -> Result<Step, BoxError> {
         match self.out.flush() {
             Sent::Clear => {}
@@ -401,7 +401,7 @@ impl Batch {
     }
 }
 
-impl Stage for Batch {
+impl Stepped for Batch {
     fn step(&mut self) -> Result<Step, BoxError> {
         if let Some(feed) = self.pending.take() {
             match self.out.try_send(feed) {

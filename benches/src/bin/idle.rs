@@ -19,7 +19,7 @@ use twelvefold::engine::crew::Crew;
 use twelvefold::engine::edge::{Receiver, RecvError, Sender, edge};
 use twelvefold::engine::pool::{Leaf, pool};
 use twelvefold::engine::shutdown::{Shutdown, Wake};
-use twelvefold::engine::stage::{Stage, StageMeter, Step, drive};
+use twelvefold::engine::stage::{StageMeter, Step, Stepped, drive};
 use twelvefold::engine::wait::Event;
 use twelvefold::model::Config;
 use twelvefold::sync::{Arc, AtomicU64, Ordering, cores};
@@ -41,7 +41,7 @@ struct Relay {
     moved: u64,
 }
 
-impl Stage for Relay {
+impl Stepped for Relay {
     fn step(&mut self) -> Result<Step, BoxError> {
         if !self.to.has_room() {
             return Ok(Step::Blocked);

@@ -4,7 +4,7 @@ use loom_tests::model;
 use twelvefold::engine::crew::{Crew, Seat};
 use twelvefold::engine::edge::{Receiver, RecvError, SendError, Sender, edge};
 use twelvefold::engine::shutdown::{Shutdown, Wake};
-use twelvefold::engine::stage::{Stage, StageMeter, Step, drive};
+use twelvefold::engine::stage::{StageMeter, Step, Stepped, drive};
 use twelvefold::engine::wait::Event;
 use twelvefold::engine::{BoxError, Error};
 use twelvefold::sync::Arc;
@@ -14,7 +14,7 @@ struct Source {
     tx: Option<Sender<u32>>,
 }
 
-impl Stage for Source {
+impl Stepped for Source {
     fn step(&mut self) -> Result<Step, BoxError> {
         let Some(tx) = &mut self.tx else { return Ok(Step::Done) };
         if self.left == 0 {
@@ -42,7 +42,7 @@ struct Sink {
     rx: Receiver<u32>,
 }
 
-impl Stage for Sink {
+impl Stepped for Sink {
     fn step(&mut self) -> Result<Step, BoxError> {
         match self.rx.try_recv() {
             Ok(item) if Some(item) == self.fail_at => Err("planted".into()),
@@ -75,7 +75,7 @@ fn shape() -> Shape {
     Shape { shutdown, events, tx, rx }
 }
 
-fn run(stage: &mut dyn Stage, event: &Event, seat: &Seat) -> Result<(), BoxError> {
+fn run(stage: &mut dyn Stepped, event: &Event, seat: &Seat) -> Result<(), BoxError> {
     drive(stage, event, seat, &StageMeter::default())
 }
 
@@ -153,7 +153,7 @@ fn a_cancel_reaches_stages_that_sleep() {
 #[test]
 fn the_cause_is_reported_and_not_its_echo() {
     struct Failing(#[expect(dead_code, reason = "held")] Sender<u32>);
-    impl Stage for Failing {
+    impl Stepped for Failing {
         fn step(&mut self) -> Result<Step, BoxError> {
             Err("the cause".into())
         }
@@ -162,7 +162,7 @@ fn the_cause_is_reported_and_not_its_echo() {
         }
     }
     struct Echo(Receiver<u32>, Arc<Shutdown>);
-    impl Stage for Echo {
+    impl Stepped for Echo {
         fn step(&mut self) -> Result<Step, BoxError> {
             match self.0.try_recv() {
                 Err(RecvError::Closed) if self.1.is_stopped() => Ok(Step::Done),
