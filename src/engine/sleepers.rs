@@ -75,21 +75,22 @@ impl Sleepers {
     }
 
     /// Wakes up to `wanted` of the sleepers `among`, whatever the limit. For work that not every worker
-    /// may do.
-    pub(super) fn wake_among(&self, among: &Range<usize>, wanted: usize) {
+    /// may do. How many were woken.
+    pub(super) fn wake_among(&self, among: &Range<usize>, wanted: usize) -> usize {
         // As in `wake`.
         if !planted("sleepers.wake_among.fence") {
             fence(Ordering::SeqCst);
         }
-        for _ in 0..wanted {
+        for woken in 0..wanted {
             if self.asleep.load(Ordering::Relaxed) == 0 {
-                return;
+                return woken;
             }
-            let Some(index) = self.claim(among) else { return };
+            let Some(index) = self.claim(among) else { return woken };
             if !planted("sleepers.wake_among.unpark") {
                 self.parkers[index].unpark();
             }
         }
+        wanted
     }
 
     /// About how many sleep now: a hint, which orders nothing.

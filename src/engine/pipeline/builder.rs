@@ -109,6 +109,7 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
             let mut place = Place::new(given.stage, before, Some(out));
             (place.ordered, place.says_goodbye) = (given.ordered, given.says_goodbye);
             place.exact = exact;
+            place.claimed = serial.then_some(given.stage);
             Box::new(node(place))
         };
         self.specs.push(Spec {
@@ -398,6 +399,7 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
         let build = move |given: &Given| -> Box<dyn Node + 'env> {
             let mut place = Place::<'env, T, ()>::new(given.stage, before, None);
             place.exact = exact;
+            place.claimed = Some(given.stage);
             let body = Claim::new(Sink(take));
             Box::new(Serial { place, body, over: AtomicBool::new(false) })
         };

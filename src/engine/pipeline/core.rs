@@ -49,6 +49,8 @@ pub(super) struct Post {
     pub(super) name: String,
     /// The threads that may step it.
     pub(super) threads: Range<usize>,
+    /// Whether one thread at a time steps it.
+    serial: bool,
     /// The workers' meters; worker `w` is thread `threads.start + w`, or any thread for a serial one.
     pub(super) meters: Box<[PaddedMeter]>,
     /// Nanoseconds an item of the source, a running mean in sixteenths; 0 when not known.
@@ -101,7 +103,7 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) sleepers: Sleepers,
-    /// Nanoseconds of the run's clock; 0: at once.
+    /// Nanoseconds of the run's clock; 0: somebody rang; [`ASKED`]: it has been asked since.
     pub(super) due: AtomicU64,
     /// Until when a thread sleeps that will then ask it; `u64::MAX`: no thread does.
     pub(super) kept: AtomicU64,
@@ -112,17 +114,32 @@ impl Gate {
     /// Whether the source is to be asked at some time, and nobody will wake up for it.
     pub(super) fn is_forgotten(&self) -> bool {
         let due = self.due.load(Ordering::Relaxed);
-        due != 0 && due != u64::MAX && self.kept.load(Ordering::Relaxed) == u64::MAX
+        Gate::is_postponed(due) && self.kept.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    /// Whether `due` is a time.
+    pub(super) fn is_postponed(due: u64) -> bool {
+        due > ASKED && due != u64::MAX
+    }
+
+    /// The source is being asked: a ring from now on is for the time after this question.
+    pub(super) fn ask(&self) {
+        // Acquire: pairs with the Release in `ring`; what was done before the ring is seen by the
+        // source.
+        self.due.swap(ASKED, Ordering::AcqRel);
     }
 
     /// The source has something: it is asked at once.
     pub(super) fn ring(&self) {
-        // A read-modify-write, like every write of the source's holder: one of the two comes last,
-        // and a ring that comes first is found by the holder (`Core::postpone`).
+        // Read-modify-writes all: a ring between question and answer makes the exchange in
+        // `Core::postpone` fail, and the source is asked again.
         self.due.swap(0, Ordering::AcqRel);
         self.sleepers.wake_among(&self.source, 1);
     }
 }
+
+/// The source has been asked and has not said "later" since.
+const ASKED: u64 = 1;
 
 impl WakeAll for Gate {
     fn wake_all(&self) {
@@ -130,11 +147,20 @@ impl WakeAll for Gate {
     }
 }
 
+/// What a stage is made from.
+#[derive(Debug)]
+pub(super) struct PostShape {
+    pub(super) name: String,
+    pub(super) threads: Range<usize>,
+    pub(super) serial: bool,
+    /// How many batches it makes of itself at the end.
+    pub(super) farewells: usize,
+}
+
 /// What a run is made from.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// Name, threads, and how many batches it makes of itself at the end.
-    pub(super) stages: Vec<(String, Range<usize>, usize)>,
+    pub(super) stages: Vec<PostShape>,
     /// Each edge's capacity in items, where it has one.
     pub(super) capacities: Vec<Option<usize>>,
     pub(super) threads: usize,
@@ -196,13 +222,14 @@ impl Core {
     pub(super) fn new(shape: Shape, shutdown: Arc<Shutdown>) -> Self {
         let tokens = shape.in_flight.clamp(1, MOST_TOKENS);
         let mut all = tokens;
-        let post = |(name, threads, farewells): (String, Range<usize>, usize)| {
+        let post = |stage: PostShape| {
             let from = all;
-            all += farewells;
+            all += stage.farewells;
             Post {
-                name,
-                meters: threads.clone().map(|_| CachePadded::default()).collect(),
-                threads,
+                name: stage.name,
+                meters: stage.threads.clone().map(|_| CachePadded::default()).collect(),
+                threads: stage.threads,
+                serial: stage.serial,
                 cost: AtomicU64::new(0),
                 farewells: from..all,
                 bidden: AtomicUsize::new(0),
@@ -277,7 +304,7 @@ impl Core {
     pub(super) fn admits(&self) -> bool {
         let wanted = || {
             let due = self.gate.due.load(Ordering::Acquire);
-            due == 0 || (due != u64::MAX && self.now() >= due)
+            due <= ASKED || (due != u64::MAX && self.now() >= due)
         };
         self.end(0) == u64::MAX
             && self.room() > 0
@@ -286,13 +313,17 @@ impl Core {
             && wanted()
     }
 
-    /// The source has nothing for `wait`; a ring since it was asked, at due time `asked`, stands.
-    pub(super) fn postpone(&self, asked: u64, wait: std::time::Duration) {
+    /// The source has nothing for `wait`, unless somebody has rung since it was asked.
+    pub(super) fn postpone(&self, wait: std::time::Duration) {
         let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        let due = self.now().max(1).saturating_add(wait);
+        let due = self.now().saturating_add(wait).max(ASKED + 1);
         // AcqRel: see `Gate::ring`.
         let rung = Ordering::Relaxed;
-        let _ = self.gate.due.compare_exchange(asked, due, Ordering::AcqRel, rung);
+        if planted("core.postpone.rung") {
+            self.gate.due.swap(due, Ordering::AcqRel);
+        } else {
+            let _ = self.gate.due.compare_exchange(ASKED, due, Ordering::AcqRel, rung);
+        }
     }
 
     /// The sink is done with a token.
@@ -462,6 +493,16 @@ impl Core {
             0 => u64::MAX,
             cost => cost.saturating_mul(items) / 16,
         }
+    }
+
+    /// Whether another thread could take much off this one: not where nearly all time goes into one
+    /// serial stage.
+    pub(super) fn gains_by_sharing(&self) -> bool {
+        let cost = |post: &Post| post.cost.load(Ordering::Relaxed);
+        let total: u64 = self.posts.iter().map(cost).sum();
+        let serial = self.posts.iter().filter(|post| post.serial).map(cost).max().unwrap_or(0);
+        // Where nothing is known yet, it may.
+        (total - serial.min(total)) * 16 >= total
     }
 
     /// How many items a batch should hold so that its dearest stage takes about `ns`.

@@ -2,7 +2,7 @@
 //! sleeps only when none is.
 
 use super::batch::Held;
-use super::core::{Core, Post, ThreadMeter};
+use super::core::{Core, Gate, Post, ThreadMeter};
 use super::report::Failure;
 use crate::engine::error::{BoxError, Cause, Fault};
 use crate::engine::sleepers::Berth;
@@ -50,6 +50,9 @@ pub(super) struct Me<'a> {
     /// Whether failures are collected, and how many are kept.
     keep: Option<usize>,
     outcome: RefCell<Outcome>,
+    berth: Berth<'a>,
+    /// Whether the berth says that this thread sleeps, or is about to.
+    announced: Cell<bool>,
     /// When the last step ended.
     last: Cell<u64>,
     /// Since when the thread has been busy without waking another.
@@ -85,27 +88,47 @@ impl Me<'_> {
     }
 
     /// Called before something that will take about `ns`: when other work is ready and somebody
-    /// sleeps who may do it, one of those is woken.
-    pub(super) fn before(&self, ns: u64) {
+    /// sleeps who may do it, one of those is woken. `claimed` is the stage that nobody else can step
+    /// meanwhile.
+    pub(super) fn before(&self, ns: u64, claimed: Option<usize>) {
+        if self.announced.get() {
+            // Not asleep after all: a wake that comes now is for somebody who is free.
+            self.stay_awake();
+        }
         if self.core.gate.sleepers.asleep() == 0 {
             return;
         }
         let busy = self.last.get().saturating_sub(self.busy_since.get());
-        if ns < SHARE_NS && busy < BUSY_NS {
+        if ns < SHARE_NS && busy < BUSY_NS || !self.core.gains_by_sharing() {
             return;
         }
         // A source that wants to be asked soon needs somebody to keep the time.
-        let ready = |node: &dyn Node| node.is_ready(self.core);
-        let first = self.nodes.iter().position(|node| ready(&**node));
-        if let Some(s) = first.or(self.core.gate.is_forgotten().then_some(0)) {
+        let mut nodes = self.nodes.iter().enumerate();
+        let first = nodes.position(|(s, node)| Some(s) != claimed && node.is_ready(self.core));
+        let forgotten = claimed != Some(0) && self.core.gate.is_forgotten();
+        if let Some(s) = first.or(forgotten.then_some(0)) {
             self.wake(&self.core.posts[s]);
             self.busy_since.set(self.last.get());
         }
     }
 
+    /// Takes the announcement of sleep back.
+    fn stay_awake(&self) {
+        self.announced.set(false);
+        if !self.berth.retract() && !planted("drive.withdraw.pass_on") {
+            // A wake was spent on this thread, which found something by itself: what the wake was for
+            // may be something else.
+            for (s, node) in self.nodes.iter().enumerate() {
+                if node.is_ready(self.core) {
+                    self.wake(&self.core.posts[s]);
+                }
+            }
+        }
+    }
+
     fn wake(&self, post: &Post) {
-        Self::add(&self.meter().wakes, 1);
-        self.core.gate.sleepers.wake_among(&post.threads, 1);
+        let woken = self.core.gate.sleepers.wake_among(&post.threads, 1);
+        Self::add(&self.meter().wakes, woken as u64);
     }
 
     /// A batch that began as `items` items has been worked on.
@@ -158,6 +181,8 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
         thread,
         keep,
         outcome: RefCell::default(),
+        berth: core.gate.sleepers.berth(thread),
+        announced: Cell::new(false),
         last: Cell::new(core.now()),
         busy_since: Cell::new(core.now()),
     };
@@ -168,7 +193,7 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
         .filter(own)
         .map(|s| (s, nodes[s].hand(thread - core.posts[s].threads.start)))
         .collect();
-    let bunk = Bunk { me: &me, berth: core.gate.sleepers.berth(thread) };
+    let bunk = Bunk { me: &me };
     let mut waiter = Waiter::new(&bunk);
     let mut idle = false;
     // Acquire, by `is_stopped`. Looked at after every announcement too, as in `stage::drive`.
@@ -212,7 +237,6 @@ impl Me<'_> {
 /// A thread's sleeping place in a run.
 struct Bunk<'a> {
     me: &'a Me<'a>,
-    berth: Berth<'a>,
 }
 
 impl Bunk<'_> {
@@ -225,27 +249,23 @@ impl Bunk<'_> {
 
 impl Sleeper for Bunk<'_> {
     fn announce(&self) {
-        self.berth.announce();
+        self.me.berth.announce();
+        self.me.announced.set(true);
     }
 
     fn sleep(&self) {
         Me::add(&self.me.meter().sleeps, 1);
+        self.me.announced.set(false);
         #[cfg(not(loom))]
         if self.me.core.posts[0].threads.contains(&self.me.thread) && self.keep_time() {
             return;
         }
-        self.berth.sleep();
+        self.me.berth.sleep();
     }
 
     fn withdraw(&self) {
-        if !self.berth.retract() && !planted("drive.withdraw.pass_on") {
-            // A wake was spent on this thread, which found something by itself: what the wake was for
-            // may be something else.
-            for (s, node) in self.me.nodes.iter().enumerate() {
-                if node.is_ready(self.me.core) {
-                    self.me.wake(&self.me.core.posts[s]);
-                }
-            }
+        if self.me.announced.get() {
+            self.me.stay_awake();
         }
     }
 }
@@ -257,7 +277,7 @@ impl Bunk<'_> {
         let core = self.me.core;
         let due = core.gate.due.load(Ordering::Acquire);
         let kept = core.gate.kept.load(Ordering::Relaxed);
-        if due == 0 || due >= kept {
+        if !Gate::is_postponed(due) || due >= kept {
             return false;
         }
         // Relaxed, here and below: who keeps the time is a question of cost. A thread that loses this
@@ -266,7 +286,7 @@ impl Bunk<'_> {
         if own.is_err() {
             return false;
         }
-        self.berth.sleep_for(std::time::Duration::from_nanos(due.saturating_sub(core.now())));
+        self.me.berth.sleep_for(std::time::Duration::from_nanos(due.saturating_sub(core.now())));
         let gone = Ordering::Relaxed;
         let _ = core.gate.kept.compare_exchange(due, u64::MAX, gone, gone);
         true

@@ -20,6 +20,8 @@ pub(super) struct Place<'env, T, U> {
     pub(super) output: Option<Arc<Traced<'env, U>>>,
     pub(super) ordered: bool,
     pub(super) exact: bool,
+    /// The stage's number, where one thread at a time steps it.
+    pub(super) claimed: Option<usize>,
     /// Whether each worker makes a batch of itself at the end.
     pub(super) says_goodbye: bool,
     nothing: Column<U>,
@@ -37,6 +39,7 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
             output,
             ordered: true,
             exact: true,
+            claimed: None,
             says_goodbye: false,
             nothing: Column::new(),
         }
@@ -94,7 +97,7 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         let core = me.core;
         let head = core.head(&held);
         let cost = core.estimate(self.stage, head.len);
-        me.before(cost);
+        me.before(cost, self.claimed);
         let mut run = self.run(me, head);
         run.stride = me.stride(cost / head.len.max(1));
         let (input, output) = self.input.column.pair(self.out(), &mut held);

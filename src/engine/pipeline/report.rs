@@ -32,7 +32,7 @@ pub struct ThreadFlow {
     pub looks: u64,
     /// How often the thread went to sleep.
     pub sleeps: u64,
-    /// How often it may have woken another one.
+    /// How often it woke another one.
     pub wakes: u64,
     /// Time without anything to do, in nanoseconds.
     pub idle_ns: u64,

@@ -1,7 +1,7 @@
 //! A pipeline that is complete: its settings, its run, and those who watch or end it.
 
 use super::builder::{Given, Spec};
-use super::core::{Core, Gate, Shape};
+use super::core::{Core, Gate, PostShape, Shape};
 use super::drive::{Nodes, Outcome, drive};
 use super::report::{Ledger, Report, RunError, Snapshot};
 use crate::engine::crew::catch;
@@ -248,7 +248,8 @@ impl<'env> Pipeline<'env> {
                 (true, true) => 1,
                 (true, false) => range.len(),
             };
-            (spec.name.clone(), range.clone(), farewells)
+            let (name, threads) = (spec.name.clone(), range.clone());
+            PostShape { name, threads, serial: spec.serial, farewells }
         });
         let edges = self.specs.len() - 1;
         let capacities: Vec<_> = self.specs[..edges].iter().map(|spec| spec.capacity).collect();

@@ -122,7 +122,7 @@ const BATCH_NS: u64 = 20_000;
 
 impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
     pub(super) fn new(feed: F, out: Arc<Traced<'env, T>>) -> Self {
-        let state = State { feed, spare: Vec::new(), made: 0, position: 0, batch: 1, ended: false };
+        let state = State { feed, spare: Vec::new(), made: 0, position: 0, batch: 0, ended: false };
         Source { out, state: Claim::new(state) }
     }
 
@@ -130,9 +130,11 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
     fn give(&self, me: &Me<'_>, worker: usize, state: &mut State<F>) -> bool {
         let core = me.core;
         state.spare.extend(std::iter::from_fn(|| core.reclaim()));
+        // Before the look: what has just been reclaimed is on no track any more. Relaxed: this thread's
+        // own look; for others a hint, as `Core::room` is.
+        core.spare.store(state.spare.len(), Ordering::Relaxed);
         let room = core.room();
         if state.ended || !core.admits() || room == 0 {
-            core.spare.store(state.spare.len(), Ordering::Relaxed);
             return false;
         }
         let Some(mut held) = state.spare.pop() else { return false };
@@ -140,11 +142,10 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
             state.spare.push(held);
             return false;
         }
-        // Relaxed: see `Core::spare`.
         core.spare.store(state.spare.len(), Ordering::Relaxed);
-        let wanted = core.items_for(BATCH_NS).min(2 * state.batch).min(room);
-        me.before(core.estimate(0, wanted));
-        let asked = core.gate.due.load(Ordering::Acquire);
+        let wanted = core.items_for(BATCH_NS).min((2 * state.batch).max(1)).min(room);
+        me.before(core.estimate(0, wanted), Some(0));
+        core.gate.ask();
         let batch = self.out.column.at(&mut held);
         let stopped = || core.shutdown.is_stopped();
         let stride = me.stride(core.estimate(0, 1));
@@ -165,10 +166,10 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
                 self.pass_on(core, state, held, given);
                 // Relaxed: see `Core::room`.
                 core.admitted.store(state.made, Ordering::Relaxed);
-                state.batch = wanted.max(1);
+                state.batch = wanted;
                 match said {
                     Pull::Item(()) => {}
-                    Pull::Later(wait) => core.postpone(asked, wait),
+                    Pull::Later(wait) => core.postpone(wait),
                     Pull::End => {
                         state.ended = true;
                         core.close(state.position);
