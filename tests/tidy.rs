@@ -29,6 +29,7 @@ const UNSAFE: &[&str] = &[
     "spheres/step.rs",
     "sync/deque.rs",
     "sync/exclusive.rs",
+    "sync/park.rs",
     "sync/ring.rs",
 ];
 

@@ -20,7 +20,7 @@
 //! Spinning pays only while the thread waited for is running: a pause spins for about 50 µs at
 //! most, and only while the engine's awake threads fit the cores.
 
-use crate::sync::{self, AtomicU32, Ordering, Parker, fence, ordering_at, planted};
+use crate::sync::{self, AtomicU32, Ordering, Parker, fence, planted};
 
 /// `pause` instructions before the first yield: 25 ns each on Zen 4, so about 50 µs.
 #[cfg(not(loom))]
@@ -133,7 +133,8 @@ impl<S: Sleeper> Drop for Waiter<'_, S> {
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 
-/// The sleeping place of one thread, which any number of others may wake.
+/// The sleeping place of one thread at a time, the owner, which any number of others may wake. What
+/// waits on an event may move to another thread between two waits.
 ///
 /// | state  | owner                            | others ([`Event::wake`])            |
 /// |--------|----------------------------------|-------------------------------------|
@@ -163,7 +164,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event whose owner will be the first thread that waits on it.
+    /// An event on which nobody waits.
     pub fn new() -> Self {
         Self::default()
     }
@@ -186,15 +187,15 @@ impl Event {
 
     #[cold]
     fn wake_sleeper(&self) {
-        // A read-modify-write, so that one of several wakers unparks. Acquire pairs with the
-        // Release half of the announcing swap: it makes the owner's `register` visible here.
-        let order = ordering_at("event.wake.order", Ordering::AcqRel);
-        if self.state.swap(AWAKE, order) == ASLEEP && !planted("event.wake.unpark") {
+        // A read-modify-write, so that one of several wakers unparks. Relaxed: what was published has
+        // a pair of its own, and the parker's handle orders this word.
+        if self.state.swap(AWAKE, Ordering::Relaxed) == ASLEEP && !planted("event.wake.unpark") {
             self.parker.unpark();
         }
     }
 
-    /// Waits until `ready` says so. Only the owner may call it.
+    /// Waits until `ready` says so. By one thread at a time: a second one would be woken in place of
+    /// the first.
     #[inline]
     pub fn wait(&self, mut ready: impl FnMut() -> bool) {
         let mut waiter = Waiter::new(self);
@@ -202,16 +203,42 @@ impl Event {
             waiter.pause();
         }
     }
+
+    /// [`Event::wait`], but no longer than until `deadline`; whether it became ready.
+    #[cfg(not(loom))]
+    pub fn wait_until(
+        &self,
+        deadline: std::time::Instant,
+        mut ready: impl FnMut() -> bool,
+    ) -> bool {
+        let mut waiter = Waiter::new(self);
+        loop {
+            if ready() {
+                return true;
+            }
+            if std::time::Instant::now() >= deadline {
+                return false;
+            }
+            if waiter.is_announced() {
+                census::parked();
+                let asleep = || self.state.load(Ordering::Relaxed) == ASLEEP;
+                self.parker.park_while_until(asleep, deadline);
+                census::unparked();
+                waiter.reset();
+            } else {
+                waiter.pause();
+            }
+        }
+    }
 }
 
 impl Sleeper for Event {
     fn announce(&self) {
-        self.parker.register();
-        // Release: whoever reads ASLEEP also sees the registered owner.
         if planted("event.announce") {
             fence(Ordering::SeqCst);
         }
-        self.state.swap(ASLEEP, ordering_at("event.announce.order", Ordering::AcqRel));
+        // Relaxed: the fence below orders it, and it publishes nothing else.
+        self.state.swap(ASLEEP, Ordering::Relaxed);
         // Orders the announcement before the owner's second look; pairs with the fence in `wake`.
         if !planted("event.announce.fence") && !planted("event.announce") {
             fence(Ordering::SeqCst);
@@ -220,19 +247,16 @@ impl Sleeper for Event {
 
     fn sleep(&self) {
         census::parked();
-        // In a loop: a park may end without a wake, and a token may be left from an earlier round.
-        // Acquire: pairs with the waker's swap, so that the owner sees what was published before.
-        let order = ordering_at("event.sleep.acquire", Ordering::Acquire);
-        while self.state.load(order) == ASLEEP {
-            self.parker.park();
-        }
+        // Relaxed: see `Parker`; what was published has a pair of its own.
+        self.parker.park_while(|| self.state.load(Ordering::Relaxed) == ASLEEP);
         census::unparked();
     }
 
     fn withdraw(&self) {
         // A read-modify-write, like every write to this word: a waker may swap it at this moment.
-        // Its unpark then leaves a token, which the loop in `sleep` absorbs.
-        self.state.swap(AWAKE, ordering_at("event.withdraw.order", Ordering::AcqRel));
+        // Its unpark then leaves a token, which the loop in `Parker` absorbs. Relaxed: it publishes
+        // nothing.
+        self.state.swap(AWAKE, Ordering::Relaxed);
     }
 }
 

@@ -27,9 +27,7 @@ const KILLED: &[(&str, &str)] = &[
     ("edge.send.wake", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("event.announce", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("event.announce.fence", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
-    ("event.announce.order", "crew::a_failing_stage_ends_the_others_and_is_named"),
     ("event.wake.fence", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
-    ("event.wake.order", "crew::a_failing_stage_ends_the_others_and_is_named"),
     ("event.wake.unpark", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("latch.arrive.acquire", "latch::the_last_arriver_sees_what_all_wrote"),
     ("latch.arrive.release", "latch::the_last_arriver_sees_what_all_wrote"),
@@ -37,6 +35,9 @@ const KILLED: &[(&str, &str)] = &[
     ("latch.complete.wake", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.completed.acquire", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.is_idle.acquire", "latch::the_gap_between_two_phases_is_not_the_end"),
+    ("park.leave.order", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
+    ("park.leave_again", "edge::items_arrive_in_order_and_then_the_edge_ends"),
+    ("park.take.order", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("pool.carry_off.wake", "pool::two_tasks_that_wait_for_each_other_meet"),
     ("pool.claim.retry", "pool::two_tasks_that_wait_for_each_other_meet"),
     ("pool.close.wake", "pool::a_close_without_a_step_ends_the_leaf"),
@@ -52,8 +53,6 @@ const KILLED: &[(&str, &str)] = &[
     ("shutdown.stop.wake", "shutdown::a_parked_thread_is_woken_by_a_cancel"),
     ("sleepers.announce", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
     ("sleepers.announce.fence", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
-    ("sleepers.announce.order", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
-    ("sleepers.claim.order", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
     ("sleepers.wake.fence", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
     ("sleepers.wake.unpark", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
     ("sleepers.wake_all.fence", "pool::a_close_without_a_step_ends_the_leaf"),
@@ -71,33 +70,11 @@ const EQUIVALENT: &[(&str, &str, &str)] = &[
          bit; the Release stands for itself, should a send ever spare its wake",
     ),
     (
-        "event.sleep.acquire",
-        "edge::a_wake_between_the_last_look_and_the_sleep_is_kept",
-        "who wakes up looks again, and where it still sees old values the next announcement's fence, \
-         later than the waker's, makes the look after it see what was published",
-    ),
-    (
-        "event.withdraw.order",
-        "crew::stepped_stages_drain_and_are_joined",
-        "a withdrawal publishes nothing: the owner was registered by the announcement before it, and \
-         what the owner looks at next has orderings of its own",
-    ),
-    (
         "pool.close.release",
         "pool::a_close_without_a_step_ends_the_leaf",
         "what a leaf that sees `closed` must see is the latch's count, which `publish` raised before \
          the SeqCst fence of its wake; that fence and the Relaxed store after it pair with the leaf's \
          Acquire",
-    ),
-    (
-        "sleepers.sleep.acquire",
-        "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task",
-        "as for event.sleep.acquire",
-    ),
-    (
-        "sleepers.withdraw.order",
-        "pool::a_second_step_runs_on_the_same_leaves",
-        "as for event.withdraw.order; the wake that is passed on begins with a fence",
     ),
 ];
 
