@@ -73,6 +73,25 @@ impl Sleepers {
         self.wake_fenced(usize::MAX, usize::MAX);
     }
 
+    /// How many sleep, or are about to; too high for a moment, never too low.
+    pub(super) fn asleep(&self) -> usize {
+        // Relaxed: a hint, unless the caller has fenced.
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Wakes worker `index` if it sleeps, whatever the limit. The caller has fenced after publishing
+    /// what it waits for.
+    pub(super) fn wake_at(&self, index: usize) {
+        let (word, bit) = self.berth(index).word();
+        // Relaxed, as in `claim`.
+        if word.load(Ordering::Relaxed) & bit != 0
+            && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+        {
+            self.asleep.fetch_sub(1, Ordering::Relaxed);
+            self.parkers[index].unpark();
+        }
+    }
+
     fn wake_fenced(&self, wanted: usize, limit: usize) {
         for _ in 0..wanted {
             // Relaxed: ordered by the fence. `asleep` may be too high for a moment, never too low
@@ -115,8 +134,8 @@ pub(super) struct Berth<'a> {
     index: usize,
 }
 
-impl Berth<'_> {
-    fn word(&self) -> (&AtomicU64, u64) {
+impl<'a> Berth<'a> {
+    fn word(&self) -> (&'a AtomicU64, u64) {
         (&self.set.words[self.index / BITS], 1 << (self.index % BITS))
     }
 }

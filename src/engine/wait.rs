@@ -114,6 +114,10 @@ impl<'a, S: Sleeper> Waiter<'a, S> {
         }
     }
 
+    fn skip_spinning(&mut self) {
+        self.pauses = self.pauses.max(SPINS + YIELDS);
+    }
+
     /// Something was found: the next pause starts from the beginning.
     pub fn reset(&mut self) {
         if self.announced {
@@ -204,6 +208,15 @@ impl Event {
         }
     }
 
+    /// [`Event::wait`] for what is known to take longer than a wake: sleeps after the first look.
+    pub fn wait_without_spinning(&self, mut ready: impl FnMut() -> bool) {
+        let mut waiter = Waiter::new(self);
+        while !ready() {
+            waiter.skip_spinning();
+            waiter.pause();
+        }
+    }
+
     /// [`Event::wait`], but no longer than until `deadline`; whether it became ready.
     #[cfg(not(loom))]
     pub fn wait_until(
@@ -279,25 +292,32 @@ pub(crate) mod census {
         static COUNTED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Counts the calling thread as the engine's while it lives.
+    /// Counts the calling thread as the engine's while it lives; once, if it is counted already.
     #[derive(Debug)]
-    pub(crate) struct Member(());
+    pub(crate) struct Member {
+        first: bool,
+        /// It belongs to its thread.
+        _here: std::marker::PhantomData<*const ()>,
+    }
 
     impl Member {
         pub(crate) fn enter() -> Self {
             #[cfg(not(loom))]
-            {
-                COUNTED.set(true);
+            let first = !COUNTED.replace(true);
+            #[cfg(loom)]
+            let first = false;
+            #[cfg(not(loom))]
+            if first {
                 AWAKE.fetch_add(1, Ordering::Relaxed);
             }
-            Member(())
+            Member { first, _here: std::marker::PhantomData }
         }
     }
 
     impl Drop for Member {
         fn drop(&mut self) {
             #[cfg(not(loom))]
-            {
+            if self.first {
                 COUNTED.set(false);
                 AWAKE.fetch_sub(1, Ordering::Relaxed);
             }
