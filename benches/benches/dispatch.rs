@@ -152,11 +152,11 @@ struct Helped(Option<Workers<'static, Task>>);
 
 impl Helped {
     fn new(leaves: usize) -> Helped {
-        let run = |_: &mut _, task: Task| {
+        let workers = Workers::new(leaves, |_, task: Task| {
             task.run();
             Ok(())
-        };
-        Helped(Some(Workers::new(leaves, run).expect("the system gives a thread")))
+        });
+        Helped(Some(workers.expect("the system gives a thread")))
     }
 }
 

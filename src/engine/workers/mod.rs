@@ -227,11 +227,14 @@ impl<T: Send> Workers<'_, T> {
     ///
     /// let numbers: Vec<u64> = (1..=1000).collect();
     /// let sum = AtomicU64::new(0);
-    /// let add = |_: &mut _, part: &[u64]| {
-    ///     sum.fetch_add(part.iter().sum(), Ordering::Relaxed);
-    ///     Ok(())
-    /// };
-    /// Workers::scope(2, add, |workers| workers.step(numbers.chunks(100)).expect("not stopped"))?;
+    /// Workers::scope(
+    ///     2,
+    ///     |_, part: &[u64]| {
+    ///         sum.fetch_add(part.iter().sum(), Ordering::Relaxed);
+    ///         Ok(())
+    ///     },
+    ///     |workers| workers.step(numbers.chunks(100)).expect("nobody stops it"),
+    /// )?;
     /// assert_eq!(sum.into_inner(), 500_500);
     /// # Ok::<(), twelvefold::engine::Error>(())
     /// ```
