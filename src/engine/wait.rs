@@ -217,13 +217,13 @@ impl Event {
         }
     }
 
-    /// [`Event::wait`], but no longer than until `deadline`; whether it became ready.
+    /// [`Event::wait`], but no longer than `timeout`; whether it became ready.
     #[cfg(not(loom))]
-    pub fn wait_until(
-        &self,
-        deadline: std::time::Instant,
-        mut ready: impl FnMut() -> bool,
-    ) -> bool {
+    pub fn wait_for(&self, timeout: std::time::Duration, mut ready: impl FnMut() -> bool) -> bool {
+        let Some(deadline) = std::time::Instant::now().checked_add(timeout) else {
+            self.wait(ready);
+            return true;
+        };
         let mut waiter = Waiter::new(self);
         loop {
             if ready() {

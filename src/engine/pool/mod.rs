@@ -149,7 +149,7 @@ pub fn pool<T: Send>(
 ) -> (Publisher<T>, Vec<Leaf<T>>) {
     let sleepers = Sleepers::new(leaves, awake);
     let (deque, pool, leaves) = build(leaves, sleepers, false, control.clone(), shutdown);
-    (Publisher { deque, pool, control, steps: 0, pace: Pace::default(), since: now() }, leaves)
+    (Publisher { deque, pool, control, steps: 0, last_ns: 0, since: now() }, leaves)
 }
 
 /// Makes a pool whose publishing thread runs tasks itself while it waits for a step.

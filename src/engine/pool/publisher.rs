@@ -1,12 +1,13 @@
 //! The end of the thread that hands out steps and does not compute.
 
-use super::{Pace, Pool, Time, now, ns_since};
+use super::{Pool, Time, now, ns_since};
 use crate::engine::wait::Event;
 use crate::sync::deque::Worker;
 use crate::sync::{Arc, planted};
 
 /// A step expected to take longer is slept through: a wake at its end costs 20 to 30 µs.
 const SPIN_NS: u64 = 40_000;
+const WAKE_NS: u64 = 30_000;
 
 /// The control thread's end: hands out steps, waits for them, closes. It never computes.
 #[derive(Debug)]
@@ -15,7 +16,8 @@ pub struct Publisher<T> {
     pub(super) pool: Arc<Pool<T>>,
     pub(super) control: Arc<Event>,
     pub(super) steps: u64,
-    pub(super) pace: Pace,
+    /// What the step before took, in nanoseconds.
+    pub(super) last_ns: u64,
     /// When the step was handed out.
     pub(super) since: Time,
 }
@@ -63,13 +65,15 @@ impl<T: Send> Publisher<T> {
     pub fn wait(&mut self) -> bool {
         let ready = || self.is_complete() || self.pool.shutdown.is_stopped();
         // Spinning would take a core from the leaves: it pays only where the step ends before a
-        // sleeper could wake up.
-        if self.pace.expected.is_none_or(|ns| ns < SPIN_NS) {
+        // sleeper could wake up. As long as the last one is this one held to be.
+        if self.last_ns < SPIN_NS {
             self.control.wait(ready);
+            self.last_ns = ns_since(self.since);
         } else {
             self.control.wait_without_spinning(ready);
+            // Without the wake, or a short step that was slept through would look like a long one.
+            self.last_ns = ns_since(self.since).saturating_sub(WAKE_NS);
         }
-        self.pace.learn(ns_since(self.since));
         self.is_complete()
     }
 }
