@@ -1,5 +1,5 @@
 //! How many bytes and files are below a folder: a task for each folder, which spawns one for each
-//! folder in it. `cargo run --release --example pool -- PATH`
+//! folder in it. `cargo run --release --example pool -- PATH` (without it, here)
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "that is what it is for")]
 
@@ -31,10 +31,7 @@ fn visit(worker: &mut Worker<'_, PathBuf>, folder: PathBuf, count: &Count) -> io
 }
 
 fn main() -> ExitCode {
-    let Some(path) = env::args_os().nth(1) else {
-        eprintln!("usage: pool PATH");
-        return ExitCode::from(2);
-    };
+    let path = env::args_os().nth(1).unwrap_or_else(|| ".".into());
     let count = Count::default();
     let run = |worker: &mut Worker<'_, PathBuf>, folder: PathBuf| {
         if let Err(error) = visit(worker, folder.clone(), &count) {
