@@ -114,9 +114,8 @@ impl<T: Send> Helper<T> {
         &mut self.leaf
     }
 
-    /// For models, which have no time: the next step is expected to be short, so that it wakes
-    /// nobody at its publication.
-    #[cfg(loom)]
+    /// The next step is known to be short: its publication wakes nobody. What is known of those
+    /// before it is forgotten.
     pub fn expect_short(&mut self) {
         self.pace.expected = Some(0);
     }

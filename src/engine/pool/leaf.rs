@@ -146,6 +146,21 @@ impl<T: Send> Leaf<T> {
         &self.pool
     }
 
+    /// Adds a task to the open step, inside a task of it, unless the step then had more than
+    /// `limit` unfinished ones.
+    ///
+    /// # Errors
+    /// The task, when there is no room.
+    pub fn spawn_one(&self, task: T, limit: usize) -> Result<(), T> {
+        match self.reserve(limit) {
+            Some(_) => {
+                self.push_reserved(task);
+                Ok(())
+            }
+            None => Err(task),
+        }
+    }
+
     /// Room for one more task among `limit` unfinished ones: its number. The caller pushes it.
     pub(in crate::engine) fn reserve(&self, limit: usize) -> Option<u64> {
         self.pool.latch.try_add(limit).then(|| self.pool.count_made(1))
