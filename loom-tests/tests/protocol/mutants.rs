@@ -54,6 +54,7 @@ const KILLED: &[(&str, &str)] = &[
     ("pool.open.wake", "pool::a_spawned_task_and_its_parent_meet"),
     ("pool.publish.helped", "workers::a_step_wakes_a_leaf_for_what_the_helper_does_not_run"),
     ("pool.publish.wake", "pool::a_leaf_that_goes_to_sleep_is_woken_by_a_task"),
+    ("pool.share.wake", "workers::a_step_that_turns_out_long_is_shared"),
     ("pool.spawn.wake", "workers::a_spawned_task_wakes_the_helper"),
     ("shutdown.is_stopped.acquire", "shutdown::a_poison_publishes_what_came_before_it"),
     ("shutdown.stop.release", "shutdown::a_poison_publishes_what_came_before_it"),

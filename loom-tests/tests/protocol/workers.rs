@@ -91,6 +91,30 @@ fn a_step_wakes_a_leaf_for_what_the_helper_does_not_run() {
     });
 }
 
+/// A step that was held to be short and is not: the leaf that left it alone, and may have gone to
+/// sleep, is woken for what is left. The two tasks wait for each other.
+#[test]
+fn a_step_that_turns_out_long_is_shared() {
+    model(|| {
+        let (_, mut helper, mut leaves) = new_pool(1);
+        let meeting = crate::support::Meeting::new(2);
+        let leaf = leaves.remove(0);
+        let thread = spawn({
+            let meeting = meeting.clone();
+            move || work(leaf, |_, task| meeting.meet(task as usize))
+        });
+        helper.expect_short();
+        helper.publish([0, 1].into_iter());
+        while let Some(task) = helper.claim() {
+            meeting.meet(task as usize);
+            helper.done();
+        }
+        assert!(helper.is_complete());
+        helper.close();
+        thread.join().unwrap();
+    });
+}
+
 /// The only leaf runs the first task, which spawns a second one and waits for it: the helper, which
 /// may have gone to sleep, must be woken to run it.
 #[test]

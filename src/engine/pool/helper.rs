@@ -3,7 +3,8 @@
 //! It is a leaf whose deque the others empty last, so a step ends even where no leaf ever wakes.
 //! That is why it may spare wakes: a step that costs less than a wake is done before a sleeper would
 //! have looked. What a step will cost is guessed from those before it. While anybody sleeps, the
-//! clock is read after the first task and after every fourth, and when 10 µs have been spent and
+//! clock is read after every fourth task, and after the first where the step is not held to be very
+//! short, in which case the leaves that are awake leave it alone too; when 10 µs have been spent and
 //! tasks are left, the wakes are sent. A wrong guess so costs the time of four tasks at most. Where more threads may be awake than there are cores, tasks may be
 //! made to wait for something, and every wake is sent at once.
 //!
@@ -11,13 +12,18 @@
 //! the step.
 
 use super::leaf::Look;
-use super::{Leaf, Pace, Pool, Time, now, ns_since};
+use super::{BATCH, Leaf, Pace, Pool, Time, now, ns_since};
 use crate::engine::wait::Waiter;
-use crate::sync::{Arc, cores, planted};
+use crate::sync::{Arc, Ordering, cores, planted};
 
 /// A step expected to take less than this wakes nobody: a wake costs its sender 6 to 10 µs, and the
 /// sleeper runs 21 to 28 µs later (measured with every primitive; README, figures).
 const WORTH_A_WAKE_NS: u64 = 20_000;
+/// In a step expected to take less than this the helper is left alone: with a leaf at the same deque
+/// each claim moves its cache lines from core to core.
+const ALONE_NS: u64 = 2_000;
+/// Tasks between two looks at the clock, which cost 25 ns each. A model's clock costs nothing.
+const CLOCK_EVERY: u32 = if cfg!(loom) { 1 } else { 4 };
 /// After this time in a step that was thought to be short, what is left is worth a wake.
 const LONG_NS: u64 = 10_000;
 
@@ -32,13 +38,23 @@ pub struct Helper<T> {
     since: Time,
     /// Tasks claimed by this end in this step.
     claimed: u32,
+    /// Whether the leaves leave this step alone.
+    alone: bool,
     /// Whether the open step's cost has been learnt.
     learnt: bool,
 }
 
 impl<T: Send> Helper<T> {
     pub(super) fn new(leaf: Leaf<T>) -> Self {
-        Helper { leaf, steps: 0, pace: Pace::default(), since: now(), claimed: 0, learnt: true }
+        Helper {
+            leaf,
+            steps: 0,
+            pace: Pace::default(),
+            since: now(),
+            claimed: 0,
+            alone: false,
+            learnt: true,
+        }
     }
 
     /// The shared side, for counters and the ledger.
@@ -56,9 +72,10 @@ impl<T: Send> Helper<T> {
         assert_eq!(pool.latch.completed(), self.steps, "wait for the step before");
         self.steps += 1;
         (self.since, self.claimed, self.learnt) = (now(), 0, false);
-        let count = pool.hand_out(&self.leaf.deque, tasks);
+        self.alone = self.is_short(ALONE_NS);
+        let count = pool.hand_out(&self.leaf.deque, tasks, !self.alone);
         // One of them runs here.
-        if self.wakes_at_once() && !planted("pool.publish.helped") {
+        if !self.is_short(WORTH_A_WAKE_NS) && !planted("pool.publish.helped") {
             pool.sleepers.wake(count - 1);
         }
     }
@@ -125,21 +142,25 @@ impl<T: Send> Helper<T> {
         self.leaf.pool.close();
     }
 
-    fn wakes_at_once(&self) -> bool {
-        // Nothing is known of the first step, so it is held to be long.
-        self.pace.expected.is_none_or(|ns| ns >= WORTH_A_WAKE_NS)
-            || self.leaf.pool.sleepers.limit() > cores()
+    /// Whether the step is over before a sleeper would have looked.
+    fn is_short(&self, than: u64) -> bool {
+        // Nothing is known of the first step, so it is held to be long. Where more may be awake than
+        // there are cores, tasks may wait for each other.
+        self.pace.expected.is_some_and(|ns| ns < than) && self.leaf.pool.sleepers.limit() <= cores()
     }
 
-    /// Wakes for what is left of a step that takes longer than was thought.
+    /// Shares and wakes for what is left of a step that takes longer than was thought.
     fn look_at_the_clock(&mut self) {
         self.claimed += 1;
-        let sleepers = &self.leaf.pool.sleepers;
-        if sleepers.asleep() > 0
-            && (self.claimed == 2 || self.claimed.is_multiple_of(4))
-            && ns_since(self.since) > LONG_NS
-        {
-            sleepers.wake(self.leaf.deque.len());
+        let pool = &self.leaf.pool;
+        let due = self.claimed.is_multiple_of(CLOCK_EVERY) || (self.claimed == 2 && !self.alone);
+        if due && (self.alone || pool.sleepers.asleep() > 0) && ns_since(self.since) > LONG_NS {
+            self.alone = false;
+            pool.batch.store(BATCH, Ordering::Relaxed);
+            // Begins with a fence: a leaf that goes to sleep sees the batch, or is woken.
+            if !planted("pool.share.wake") {
+                pool.sleepers.wake(self.leaf.deque.len());
+            }
         }
     }
 }

@@ -263,6 +263,9 @@ impl<T: Send> Leaf<T> {
     fn carry_off(&self) -> Steal<T> {
         let pool = &self.pool;
         let batch = pool.batch.load(Ordering::Relaxed);
+        if batch == 0 {
+            return Steal::Empty;
+        }
         let claim = pool.stealers[pool.leaves()].steal_batch_and_pop(&self.deque, batch);
         let moved = self.deque.len();
         // While they were on their way, the tasks were in no deque: a sleeper that looked just

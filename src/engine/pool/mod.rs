@@ -69,7 +69,7 @@ pub struct Pool<T> {
     /// The leaves', then the publisher's, which counts only where it helps.
     meters: Box<[CachePadded<LeafMeter>]>,
     made: CachePadded<AtomicU64>,
-    /// How many tasks a leaf carries off from the publisher at once.
+    /// How many tasks a leaf carries off from the publisher at once; 0: none.
     batch: CachePadded<AtomicUsize>,
     /// Whether the publisher runs tasks, and so has the last berth among the sleepers.
     helped: bool,
@@ -290,12 +290,19 @@ impl<T> Pool<T> {
 
     /// Opens a step and pushes its tasks to `deque`, the publisher's; how many they were. An
     /// iterator that ends before its length, or panics, leaves a step of those that it gave.
-    fn hand_out(&self, deque: &Worker<T>, tasks: impl ExactSizeIterator<Item = T>) -> usize {
+    /// Where they are not `shared`, the leaves leave them to the publisher.
+    fn hand_out(
+        &self,
+        deque: &Worker<T>,
+        tasks: impl ExactSizeIterator<Item = T>,
+        shared: bool,
+    ) -> usize {
         let count = tasks.len();
         // Relaxed: the publisher alone closes.
         assert!(!self.closed.load(Ordering::Relaxed), "the pool is closed");
         self.latch.open(count);
-        let share = (count / (4 * self.meters.len())).clamp(BATCH, BATCH_MAX);
+        let share =
+            if shared { (count / (4 * self.meters.len())).clamp(BATCH, BATCH_MAX) } else { 0 };
         // Relaxed: a matter of speed alone.
         if self.batch.load(Ordering::Relaxed) != share {
             self.batch.store(share, Ordering::Relaxed);

@@ -50,7 +50,7 @@ impl<T: Send> Publisher<T> {
         assert_eq!(self.pool.latch.completed(), self.steps, "wait for the step before");
         self.steps += 1;
         self.since = now();
-        let count = self.pool.hand_out(&self.deque, tasks);
+        let count = self.pool.hand_out(&self.deque, tasks, true);
         if !planted("pool.publish.wake") {
             self.pool.sleepers.wake(count);
         }
