@@ -38,7 +38,7 @@ fn count(mut input: File) -> io::Result<[u64; 3]> {
 
 fn main() -> ExitCode {
     let path = env::args_os().nth(1).unwrap_or_else(|| "/dev/stdin".into());
-    match File::open(&path).and_then(|file| count(file)) {
+    match File::open(&path).and_then(count) {
         Ok([lines, words, bytes]) => println!("{lines} lines, {words} words, {bytes} bytes"),
         Err(error) => {
             eprintln!("cannot read {}: {error}", path.display());

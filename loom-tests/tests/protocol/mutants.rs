@@ -48,7 +48,6 @@ const KILLED: &[(&str, &str)] = &[
     ("pool.complete.wake", "pool::a_close_drains_and_no_leaf_leaves_early"),
     ("pool.count.acquire", "pool::no_snapshot_shows_more_finished_than_taken"),
     ("pool.finish.release", "pool::no_snapshot_shows_more_finished_than_taken"),
-    ("pool.help.retry", "workers::a_step_wakes_a_leaf_for_what_the_helper_does_not_run"),
     ("pool.is_over.acquire", "pool::a_close_drains_and_no_leaf_leaves_early"),
     ("pool.is_over.pending", "pool::a_close_drains_and_no_leaf_leaves_early"),
     ("pool.open.wake", "pool::a_spawned_task_and_its_parent_meet"),

@@ -109,7 +109,7 @@ impl<T: Send> Helper<T> {
             }
             match leaf.look() {
                 Look::Found(task) => return Some(leaf.taken(task)),
-                Look::Retry if !planted("pool.help.retry") => crate::sync::spin_hint(),
+                Look::Retry if !planted("pool.claim.retry") => crate::sync::spin_hint(),
                 _ => waiter.pause_after(leaf.look_cost()),
             }
         }
