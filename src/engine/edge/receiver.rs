@@ -44,7 +44,7 @@ impl<T: Send> Receiver<T> {
     }
 
     /// Takes an item, waiting for one. `None` after the last. The wait ends with the other end, not
-    /// with a run's stop: in a stage use [`Receiver::try_recv`] and [`drive`](super::stage::drive).
+    /// with a run's stop: in a stage use [`Receiver::try_recv`] and [`drive`](crate::engine::stage::drive).
     pub fn recv(&mut self) -> Option<T> {
         loop {
             match self.try_recv() {

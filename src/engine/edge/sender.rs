@@ -51,7 +51,7 @@ impl<T: Send> Sender<T> {
     }
 
     /// Sends an item, waiting for room. The wait ends with the other end, not with a run's stop: in
-    /// a stage use [`Sender::try_send`] and [`drive`](super::stage::drive).
+    /// a stage use [`Sender::try_send`] and [`drive`](crate::engine::stage::drive).
     ///
     /// # Errors
     /// The item, when the receiver has gone.

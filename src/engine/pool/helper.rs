@@ -3,9 +3,9 @@
 //! It is a leaf whose deque the others empty last, so a step ends even where no leaf ever wakes.
 //! That is why it may spare wakes: a step that costs less than a wake is done before a sleeper would
 //! have looked. What a step will cost is guessed from those before it. While anybody sleeps, the
-//! clock is read after every fourth task, and after the first where the step is not held to be very
+//! clock is read after every eighth task, and after the first where the step is not held to be very
 //! short, in which case the leaves that are awake leave it alone too; when 10 µs have been spent and
-//! tasks are left, the wakes are sent. A wrong guess so costs the time of four tasks at most. Where more threads may be awake than there are cores, tasks may be
+//! tasks are left, the wakes are sent. A wrong guess so costs the time of eight tasks at most. Where more threads may be awake than there are cores, tasks may be
 //! made to wait for something, and every wake is sent at once.
 //!
 //! It sleeps in the last berth: woken by whoever publishes tasks, and by the leaf that completes
@@ -23,7 +23,7 @@ const WORTH_A_WAKE_NS: u64 = 20_000;
 /// each claim moves its cache lines from core to core.
 const ALONE_NS: u64 = 2_000;
 /// Tasks between two looks at the clock, which cost 25 ns each. A model's clock costs nothing.
-const CLOCK_EVERY: u32 = if cfg!(loom) { 1 } else { 4 };
+const CLOCK_EVERY: u32 = if cfg!(loom) { 1 } else { 8 };
 /// After this time in a step that was thought to be short, what is left is worth a wake.
 const LONG_NS: u64 = 10_000;
 
