@@ -292,21 +292,6 @@ fn every_item_is_worked_on_once_or_counted_whatever_goes_wrong() {
     let mut ended = [0; 3];
     for seed in 0..3_000 {
         let case = Case::new(&mut Rng(seed));
-       
-            eprintln!(
-                "{seed} {} t{} f{} {:?} {:?} o{} c{} {:?} {:?} {:?}",
-                case.items,
-                case.threads,
-                case.in_flight,
-                case.capacity,
-                case.placement,
-                case.ordered,
-                case.collect,
-                case.fails,
-                case.panics,
-                case.cancels
-            );
-        }
         let (seen, result) = case.run();
         let kind = match &result {
             Ok(report) if report.cancelled => 0,

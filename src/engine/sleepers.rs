@@ -9,7 +9,7 @@
 //! meant for work: it passes the wake on.
 
 use super::wait::{Sleeper, census};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, ordering_at, planted};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, planted};
 use crossbeam_utils::CachePadded;
 use std::ops::Range;
 
@@ -93,10 +93,23 @@ impl Sleepers {
         wanted
     }
 
-    /// About how many sleep now: a hint, which orders nothing.
-    #[inline]
+    /// How many sleep, or are about to; too high for a moment, never too low.
     pub(super) fn asleep(&self) -> usize {
+        // Relaxed: a hint, unless the caller has fenced.
         self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Wakes worker `index` if it sleeps, whatever the limit. The caller has fenced after publishing
+    /// what it waits for.
+    pub(super) fn wake_at(&self, index: usize) {
+        let (word, bit) = self.berth(index).word();
+        // Relaxed, as in `claim`.
+        if word.load(Ordering::Relaxed) & bit != 0
+            && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+        {
+            self.asleep.fetch_sub(1, Ordering::Relaxed);
+            self.parkers[index].unpark();
+        }
     }
 
     fn wake_fenced(&self, wanted: usize, limit: usize) {
@@ -122,11 +135,9 @@ impl Sleepers {
             let mut seen = word.load(Ordering::Relaxed) & allowed;
             while seen != 0 {
                 let bit = seen & seen.wrapping_neg();
-                // Acquire pairs with the Release half of the announcing `fetch_or`: the owner's
-                // registration is visible before the unpark. Release hands the waker's
-                // publication to a sleeper that finds its bit cleared.
-                let order = ordering_at("sleepers.claim.order", Ordering::AcqRel);
-                let before = word.fetch_and(!bit, order);
+                // Relaxed: the published work has a pair of its own, and the parker's handle
+                // orders this word.
+                let before = word.fetch_and(!bit, Ordering::Relaxed);
                 if before & bit != 0 {
                     self.asleep.fetch_sub(1, Ordering::Relaxed);
                     return Some(w * BITS + bit.trailing_zeros() as usize);
@@ -154,8 +165,8 @@ pub(super) struct Berth<'a> {
     index: usize,
 }
 
-impl Berth<'_> {
-    fn word(&self) -> (&AtomicU64, u64) {
+impl<'a> Berth<'a> {
+    fn word(&self) -> (&'a AtomicU64, u64) {
         (&self.set.words[self.index / BITS], 1 << (self.index % BITS))
     }
 
@@ -163,9 +174,9 @@ impl Berth<'_> {
     /// which must see to it that the work it was meant for is done.
     pub(super) fn retract(&self) -> bool {
         let (word, bit) = self.word();
-        // A read-modify-write: a waker may claim the bit at this moment.
-        let order = ordering_at("sleepers.withdraw.order", Ordering::AcqRel);
-        let own = word.fetch_and(!bit, order) & bit != 0;
+        // A read-modify-write: a waker may claim the bit at this moment. Relaxed: it publishes
+        // nothing, and a wake that is passed on begins with a fence.
+        let own = word.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
         if own {
             self.set.asleep.fetch_sub(1, Ordering::Relaxed);
         }
@@ -176,20 +187,17 @@ impl Berth<'_> {
     #[cfg(not(loom))]
     pub(super) fn sleep_for(&self, limit: std::time::Duration) {
         let (word, bit) = self.word();
-        let end = std::time::Instant::now().checked_add(limit);
         census::parked();
-        // Acquire: as in `sleep`.
-        while word.load(Ordering::Acquire) & bit != 0 {
-            let left = end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
-            match left {
-                Some(left) if left.is_zero() => {
-                    // Who claims the bit just now wakes a thread that is awake, and that looks at
-                    // all it may do as its next act.
-                    self.retract();
-                }
-                Some(left) => self.set.parkers[self.index].park_timeout(left),
-                None => self.set.parkers[self.index].park(),
-            }
+        // Relaxed: see `Parker`.
+        let asleep = || word.load(Ordering::Relaxed) & bit != 0;
+        match std::time::Instant::now().checked_add(limit) {
+            Some(deadline) => self.set.parkers[self.index].park_while_until(asleep, deadline),
+            None => self.set.parkers[self.index].park_while(asleep),
+        }
+        if asleep() {
+            // Who claims the bit just now wakes a thread that is awake, and that looks at all it may
+            // do as its next act.
+            self.retract();
         }
         census::unparked();
     }
@@ -197,15 +205,14 @@ impl Berth<'_> {
 
 impl Sleeper for Berth<'_> {
     fn announce(&self) {
-        self.set.parkers[self.index].register();
         // Before the bit, so that the count never lags behind the bits.
         self.set.asleep.fetch_add(1, Ordering::Relaxed);
         let (word, bit) = self.word();
         if planted("sleepers.announce") {
             fence(Ordering::SeqCst);
         }
-        // Release: whoever claims the bit sees the registered owner.
-        word.fetch_or(bit, ordering_at("sleepers.announce.order", Ordering::AcqRel));
+        // Relaxed: the fence below orders it, and it publishes nothing else.
+        word.fetch_or(bit, Ordering::Relaxed);
         // Orders bit and count before the worker's second look at all queues; pairs with the fence
         // in `wake` and `wake_all`.
         if !planted("sleepers.announce.fence") && !planted("sleepers.announce") {
@@ -216,11 +223,8 @@ impl Sleeper for Berth<'_> {
     fn sleep(&self) {
         let (word, bit) = self.word();
         census::parked();
-        // Acquire: pairs with the claimer's `fetch_and`.
-        let order = ordering_at("sleepers.sleep.acquire", Ordering::Acquire);
-        while word.load(order) & bit != 0 {
-            self.set.parkers[self.index].park();
-        }
+        // Relaxed: see `Parker`.
+        self.set.parkers[self.index].park_while(|| word.load(Ordering::Relaxed) & bit != 0);
         census::unparked();
     }
 

@@ -22,6 +22,8 @@ pub use park::Parker;
 #[cfg(not(loom))]
 pub use spawn::spawn_scoped;
 pub use spawn::{JoinHandle, spawn_named};
+#[cfg(not(loom))]
+pub use spawn::{Scope, ScopedJoinHandle, scope, spawn_scoped};
 pub use std::sync::Arc;
 
 #[cfg(not(loom))]

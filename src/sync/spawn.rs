@@ -25,15 +25,18 @@ pub fn spawn_named<T: Send + 'static>(
     }
 }
 
-/// [`spawn_named`] inside a scope of [`std::thread::scope`]: the body may borrow what outlives that.
+#[cfg(not(loom))]
+pub use std::thread::{Scope, ScopedJoinHandle, scope};
+
+/// [`spawn_named`] for a thread that may borrow what outlives `scope`.
 ///
 /// # Errors
 /// The system's reason when it refuses another thread.
 #[cfg(not(loom))]
 pub fn spawn_scoped<'scope, T: Send + 'scope>(
-    scope: &'scope std::thread::Scope<'scope, '_>,
+    scope: &'scope Scope<'scope, '_>,
     name: &str,
     body: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<std::thread::ScopedJoinHandle<'scope, T>> {
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, body)
 }
