@@ -74,7 +74,7 @@ struct Member {
 pub struct Crew {
     shutdown: Arc<Shutdown>,
     members: Vec<Member>,
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     refuse: Option<usize>,
 }
 
@@ -84,13 +84,13 @@ impl Crew {
         Crew {
             shutdown,
             members: Vec::new(),
-            #[cfg(any(test, loom))]
+            #[cfg(any(test, loom, shuttle))]
             refuse: None,
         }
     }
 
     /// For tests: the `k`-th spawn (from 0) is refused as the system would.
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     pub fn refuse_spawn(&mut self, k: usize) {
         self.refuse = Some(k);
     }
@@ -165,12 +165,12 @@ impl Crew {
         drop(self.join_all());
     }
 
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     fn is_refused(&self, number: usize) -> bool {
         self.refuse == Some(number)
     }
 
-    #[cfg(not(any(test, loom)))]
+    #[cfg(not(any(test, loom, shuttle)))]
     fn is_refused(&self, _number: usize) -> bool {
         false
     }
@@ -206,13 +206,14 @@ fn run_body(
     })
 }
 
-/// The one place where a panic is caught. Not under loom, where it would swallow loom's own report.
+/// The one place where a panic is caught. Not under a model checker, whose own report it
+/// would swallow.
 fn catch<R>(body: impl FnOnce() -> R) -> std::thread::Result<R> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
     }
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     {
         Ok(body())
     }

@@ -4,11 +4,16 @@
 //! arrives first is kept, two wakes count as one, `park` may also return for no reason, and
 //! neither call takes a lock (the standard library's `park` is one futex word on Linux).
 
+#[cfg(shuttle)]
+use shuttle::thread;
+#[cfg(not(any(loom, shuttle)))]
+use std::thread;
+
 /// The token of one thread, which alone may park on it.
 #[derive(Debug, Default)]
 pub struct Parker {
     #[cfg(not(loom))]
-    owner: std::sync::OnceLock<std::thread::Thread>,
+    owner: std::sync::OnceLock<thread::Thread>,
     #[cfg(loom)]
     token: loom::sync::Notify,
     /// Stands for `owner`: whoever does not see it set wakes nobody, as in the real one.
@@ -33,8 +38,8 @@ impl Parker {
     pub fn register(&self) {
         #[cfg(not(loom))]
         {
-            let owner = self.owner.get_or_init(std::thread::current);
-            assert_eq!(owner.id(), std::thread::current().id(), "a second thread parks here");
+            let owner = self.owner.get_or_init(thread::current);
+            assert_eq!(owner.id(), thread::current().id(), "a second thread parks here");
         }
         // Relaxed: the announcement that follows publishes it.
         #[cfg(loom)]
@@ -44,7 +49,7 @@ impl Parker {
     /// Sleeps until the token is there and takes it; may return earlier, so call it in a loop.
     pub fn park(&self) {
         #[cfg(not(loom))]
-        std::thread::park();
+        thread::park();
         #[cfg(loom)]
         self.token.wait();
     }
