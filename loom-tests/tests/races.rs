@@ -3,7 +3,6 @@
 //! each test by its name.
 
 #![expect(unsafe_code, reason = "these are the bugs")]
-#![expect(clippy::unwrap_used, reason = "a thread that does not start is a failed test")]
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use twelvefold::engine::edge::edge;

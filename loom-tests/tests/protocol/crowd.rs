@@ -1,6 +1,11 @@
 //! A dozen workers, two dozen, and more of everything than loom can have: under shuttle on random
 //! schedules, in a plain test on real threads that pause at random.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a thread that does not start or end well is a failed test"
+)]
+
 use crate::support::{Meeting, Plain, spawn, work};
 use loom_tests::{crowd, pause};
 use twelvefold::engine::crew::{Crew, Seat};
