@@ -11,11 +11,11 @@ fn planted_bugs_are_found() {
     let found = [
         ("drive.alarm", "crew::the_cause_is_reported_and_not_its_echo"),
         ("edge.close.wake", "crowd::a_chain_of_a_dozen_stages_drains"),
-        ("edge.recv.pop_again", "crowd::a_dozen_edges_to_one_receiver_drain_in_order"),
+        ("edge.recv.pop_again", "edge::the_last_item_is_seen_before_the_close"),
         ("pool.carry_off.wake", "crowd::a_dozen_tasks_that_wait_for_each_other_meet"),
         ("pool.complete.wake", "crowd::a_close_drains_what_a_dozen_tasks_spawn"),
         ("shutdown.stop.wake", "crowd::a_cancel_ends_two_dozen_leaves_at_any_moment"),
-        ("wait.look_again", "crowd::two_dozen_leaves_go_through_three_phases"),
+        ("wait.look_again", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ];
     expect(&found, Verdict::Fails);
 }
