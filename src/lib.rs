@@ -68,7 +68,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`engine`] | moves items between threads; knows no text and no floats |
-//! | [`sync`] | the one door to atomics and threads; under `--cfg loom`, to the model checker's |
+//! | [`sync`] | the one door to atomics and threads; under `--cfg loom` or `--cfg shuttle`, to a model checker's |
 //! | `corpus` | from files to token sequences |
 //! | `model` | a GPT on slices: pure functions, no threads, no I/O |
 //! | `spheres` | the 12-fold hierarchy of workers that computes a step |

@@ -8,7 +8,7 @@ use super::error::{BoxError, Cause, Error, Fault, Payload};
 use super::shutdown::Shutdown;
 use super::wait::census;
 use crate::sync::{Arc, JoinHandle, spawn_named};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crate::sync::{Scope, ScopedJoinHandle, spawn_scoped};
 use std::cell::Cell;
 use std::{io, thread};
@@ -81,7 +81,7 @@ struct Member {
 pub struct Crew {
     shutdown: Arc<Shutdown>,
     members: Vec<Member>,
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     refuse: Option<usize>,
 }
 
@@ -91,13 +91,13 @@ impl Crew {
         Crew {
             shutdown,
             members: Vec::new(),
-            #[cfg(any(test, loom))]
+            #[cfg(any(test, loom, shuttle))]
             refuse: None,
         }
     }
 
     /// For tests: the `k`-th spawn (from 0) is refused as the system would.
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     pub fn refuse_spawn(&mut self, k: usize) {
         self.refuse = Some(k);
     }
@@ -155,12 +155,12 @@ impl Crew {
         drop(self.join_all());
     }
 
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, loom, shuttle))]
     fn is_refused(&self, number: usize) -> bool {
         self.refuse == Some(number)
     }
 
-    #[cfg(not(any(test, loom)))]
+    #[cfg(not(any(test, loom, shuttle)))]
     fn is_refused(&self, _number: usize) -> bool {
         false
     }
@@ -176,7 +176,7 @@ impl Drop for Crew {
 }
 
 /// The threads of a scope: like a [`Crew`], whose bodies may borrow. The scope joins what is left.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 #[derive(Debug)]
 pub(super) struct ScopedCrew<'scope> {
     shutdown: Arc<Shutdown>,
@@ -184,7 +184,7 @@ pub(super) struct ScopedCrew<'scope> {
     pub(super) refuse: Option<usize>,
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl<'scope> ScopedCrew<'scope> {
     pub(super) fn new(shutdown: Arc<Shutdown>) -> Self {
         ScopedCrew { shutdown, members: Vec::new(), refuse: None }
@@ -267,13 +267,14 @@ fn run_body(
     })
 }
 
-/// The one place where a panic is caught. Not under loom, where it would swallow loom's own report.
+/// The one place where a panic is caught. Not under a model checker, whose own report it
+/// would swallow.
 pub(super) fn catch<R>(body: impl FnOnce() -> R) -> thread::Result<R> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
     }
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     {
         Ok(body())
     }

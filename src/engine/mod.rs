@@ -81,8 +81,8 @@ compile_error!(
 /// Drops an item that nobody took. Its `Drop` may panic while another panic unwinds, which would
 /// abort the process; so the panic is caught, and the caller has counted the item.
 fn drop_guarded<T>(item: T) {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(item))));
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     drop(item);
 }

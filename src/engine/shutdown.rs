@@ -15,7 +15,7 @@ use super::pool::WakeAll;
 use super::wait::Event;
 use crate::sync::{Arc, AtomicUsize, Ordering, ordering_at, planted};
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, Weak};
 
 const RUNNING: usize = 0;
 const CANCELLED: usize = 1;
@@ -41,7 +41,15 @@ const FAULTS: usize = 2;
 #[derive(Debug, Default)]
 pub struct Shutdown {
     state: AtomicUsize,
-    sleepers: OnceLock<Vec<Wake>>,
+    sleepers: OnceLock<Vec<Sleeping>>,
+}
+
+/// What is kept of a [`Wake`]. A pool holds the run's state and so must not be held by it; one that
+/// has gone has nobody asleep.
+#[derive(Debug)]
+enum Sleeping {
+    Event(Arc<Event>),
+    Pool(Weak<dyn WakeAll>),
 }
 
 /// Somebody to be woken when the run is stopped.
@@ -70,7 +78,12 @@ impl Shutdown {
     /// # Panics
     /// When called twice.
     pub fn register(&self, sleepers: Vec<Wake>) {
-        assert!(self.sleepers.set(sleepers).is_ok(), "the sleepers of a run are named once");
+        let sleepers = sleepers.into_iter().map(|wake| match wake {
+            Wake::Event(event) => Sleeping::Event(event),
+            Wake::Pool(pool) => Sleeping::Pool(Arc::downgrade(&pool)),
+        });
+        let set = self.sleepers.set(sleepers.collect());
+        assert!(set.is_ok(), "the sleepers of a run are named once");
     }
 
     /// Whether every thread is to leave after its present item.
@@ -118,8 +131,12 @@ impl Shutdown {
         if !planted("shutdown.stop.wake") {
             for sleeper in self.sleepers.get().into_iter().flatten() {
                 match sleeper {
-                    Wake::Event(event) => event.wake(),
-                    Wake::Pool(pool) => pool.wake_all(),
+                    Sleeping::Event(event) => event.wake(),
+                    Sleeping::Pool(pool) => {
+                        if let Some(pool) = pool.upgrade() {
+                            pool.wake_all();
+                        }
+                    }
                 }
             }
         }

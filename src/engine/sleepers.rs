@@ -184,7 +184,7 @@ impl<'a> Berth<'a> {
     }
 
     /// Sleeps like [`Sleeper::sleep`], but no longer than `limit`. The bit is cleared at the end.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub(super) fn sleep_for(&self, limit: std::time::Duration) {
         let (word, bit) = self.word();
         census::parked();

@@ -241,20 +241,20 @@ impl StageMeter {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn ns_between(from: std::time::Instant, to: std::time::Instant) -> u64 {
     u64::try_from(to.duration_since(from).as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn ns_between((): (), (): ()) -> u64 {
     0
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn now() {}

@@ -23,14 +23,14 @@
 use crate::sync::{self, AtomicU32, Ordering, Parker, fence, planted};
 
 /// `pause` instructions before the first yield: 25 ns each on Zen 4, so about 50 µs.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const SPINS: u32 = 2_000;
 /// Time slices given away between spinning and sleeping.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const YIELDS: u32 = 2;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 const SPINS: u32 = 0;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 const YIELDS: u32 = 0;
 
 /// A place where one thread at a time sleeps.
@@ -219,7 +219,7 @@ impl Event {
     }
 
     /// [`Event::wait`], but no longer than `timeout`; whether it became ready.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn wait_for(&self, timeout: std::time::Duration, mut ready: impl FnMut() -> bool) -> bool {
         let Some(deadline) = std::time::Instant::now().checked_add(timeout) else {
             self.wait(ready);
@@ -277,18 +277,18 @@ impl Sleeper for Event {
 pub(crate) mod census {
     //! How many of the engine's threads are awake: decides whether spinning can pay.
     //!
-    //! A heuristic only: no hand-off depends on it, so every access is Relaxed, and under loom it
-    //! is not there at all.
+    //! A heuristic only: no hand-off depends on it, so every access is Relaxed, and under a model
+    //! checker it is not there at all.
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     use crate::sync::{AtomicUsize, Ordering, cores};
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     use std::cell::Cell;
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     static AWAKE: AtomicUsize = AtomicUsize::new(0);
 
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     thread_local! {
         static COUNTED: Cell<bool> = const { Cell::new(false) };
     }
@@ -303,11 +303,11 @@ pub(crate) mod census {
 
     impl Member {
         pub(crate) fn enter() -> Self {
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             let first = !COUNTED.replace(true);
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             let first = false;
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             if first {
                 AWAKE.fetch_add(1, Ordering::Relaxed);
             }
@@ -317,8 +317,12 @@ pub(crate) mod census {
 
     impl Drop for Member {
         fn drop(&mut self) {
-            #[cfg(not(loom))]
-            if self.first {
+            #[cfg(not(any(loom, shuttle)))]
+            let first = !COUNTED.replace(true);
+            #[cfg(any(loom, shuttle))]
+            let first = false;
+            #[cfg(not(any(loom, shuttle)))]
+            if first {
                 COUNTED.set(false);
                 AWAKE.fetch_sub(1, Ordering::Relaxed);
             }
@@ -326,14 +330,14 @@ pub(crate) mod census {
     }
 
     pub(crate) fn parked() {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         if COUNTED.get() {
             AWAKE.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn unparked() {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         if COUNTED.get() {
             AWAKE.fetch_add(1, Ordering::Relaxed);
         }
@@ -341,11 +345,11 @@ pub(crate) mod census {
 
     /// Looked up every 64 pauses: the line is shared, and the answer changes slowly.
     pub(crate) fn may_spin(pauses: u32) -> bool {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         {
             !pauses.is_multiple_of(64) || AWAKE.load(Ordering::Relaxed) <= cores()
         }
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         {
             let _ = pauses;
             true

@@ -1,17 +1,17 @@
-//! A first-in first-out deque with one owner and many thieves: crossbeam-deque, or under loom a
-//! stand-in.
+//! A first-in first-out deque with one owner and many thieves: crossbeam-deque, or under a model
+//! checker a stand-in that it can see into.
 //!
 //! The stand-in is weaker than the real one: emptiness may be stale, a lost race says
 //! [`Steal::Retry`], there is no fence anywhere, and a batch is at most two items.
 
 pub use crossbeam_deque::Steal;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use real::{Stealer, Worker};
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub use stand_in::{Stealer, Worker};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod real {
     use super::Steal;
 
@@ -76,15 +76,15 @@ mod real {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod stand_in {
-    #![expect(unsafe_code, reason = "an array of cells that loom checks access by access")]
+    #![expect(unsafe_code, reason = "an array of cells whose accesses loom checks")]
 
     use super::Steal;
     use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
-    /// A model pushes no more than this in all: slots are never reused.
-    const SLOTS: usize = 8;
+    /// A model pushes no more than this in all: slots are never reused. shuttle's have more workers.
+    const SLOTS: usize = if cfg!(shuttle) { 128 } else { 8 };
 
     #[derive(Debug)]
     struct Shared<T> {

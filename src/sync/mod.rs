@@ -1,13 +1,13 @@
 //! The one door to atomics, fences, cells and threads, to rtrb and to crossbeam-deque.
 //!
 //! In a normal build these are the standard library's types and the two queue crates. Under
-//! `--cfg loom` they are loom's, and the queue crates, which loom cannot see into, are replaced by
-//! stand-ins that promise *less* (see [`ring`] and [`deque`]), so that the model checker explores
-//! the hand-off code that ships. Nothing else in the crate may name `std::sync::atomic` or
+//! `--cfg loom` they are loom's, under `--cfg shuttle` shuttle's, and the queue crates, which neither
+//! can see into, are replaced by stand-ins that promise *less* (see [`ring`] and [`deque`]), so that
+//! the model checkers explore the hand-off code that ships. Nothing else in the crate may name `std::sync::atomic` or
 //! `std::thread::{spawn, park}`, but for the fault map of large files, which a signal handler writes;
 //! a test reads the tree and keeps it so.
 //!
-//! `Arc` stays the standard one under loom: no argument of the protocol rests on its counts.
+//! `Arc` stays the standard one under both: no argument of the protocol rests on its counts.
 
 pub mod deque;
 mod exclusive;
@@ -19,18 +19,19 @@ mod spawn;
 pub use exclusive::Exclusive;
 pub use mutation::{ordering_at, planted};
 pub use park::Parker;
-#[cfg(not(loom))]
-pub use spawn::spawn_scoped;
 pub use spawn::{JoinHandle, spawn_named};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use spawn::{Scope, ScopedJoinHandle, scope, spawn_scoped};
 pub use std::sync::Arc;
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+
+#[cfg(shuttle)]
+pub use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
 pub use loom::cell::UnsafeCell;
@@ -63,20 +64,23 @@ mod std_cell {
     }
 }
 
-/// Tells the processor that this thread is polling; a no-op under loom, where nobody polls.
+/// Tells the processor that this thread is polling; a no-op under a model checker, where nobody
+/// polls.
 #[inline]
 pub fn spin_hint() {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     std::hint::spin_loop();
 }
 
 /// Gives the rest of the time slice away.
 #[inline]
 pub fn yield_now() {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     std::thread::yield_now();
     #[cfg(loom)]
     loom::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
 }
 
 /// How many threads the machine runs at once, at least 1. Asked once.

@@ -1,20 +1,21 @@
 //! Planted bugs: every ordering, fence, re-check and wake of the protocol has a name, and under
-//! loom one of them can be broken by `TWELVEFOLD_MUTANT=name`, so that a model can be seen to fail.
+//! a model checker one of them can be broken by `TWELVEFOLD_MUTANT=name`, so that a model can be seen
+//! to fail. shuttle knows one order of all accesses only: to it a weaker ordering is no change.
 //!
 //! In a normal build both functions are constants and cost nothing.
 
 use super::Ordering;
 
 /// Whether the step of the protocol called `site` is to be left out.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub fn planted(site: &'static str) -> bool {
     use std::sync::OnceLock;
     static MUTANT: OnceLock<Option<String>> = OnceLock::new();
     MUTANT.get_or_init(|| std::env::var("TWELVEFOLD_MUTANT").ok()).as_deref() == Some(site)
 }
 
-/// Whether the step of the protocol called `site` is to be left out: never, outside loom.
-#[cfg(not(loom))]
+/// Whether the step of the protocol called `site` is to be left out: never, in a normal build.
+#[cfg(not(any(loom, shuttle)))]
 #[inline(always)]
 pub const fn planted(_site: &'static str) -> bool {
     false

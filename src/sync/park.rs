@@ -20,9 +20,9 @@
 
 use super::{Ordering, ordering_at, planted};
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 use stand_in::Token;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use token::Token;
 
 /// Where a thread sleeps; see the module's text.
@@ -37,29 +37,31 @@ impl Parker {
         Self::default()
     }
 
-    /// Sleeps while `asleep`, the caller's look at its word, says so.
-    pub fn park_while(&self, asleep: impl Fn() -> bool) {
-        self.token.leave();
-        while asleep() {
-            self.token.park();
-            if !planted("park.leave_again") {
-                self.token.leave();
-            }
+use super::{Ordering, ordering_at, planted};
+
+#[cfg(any(loom, shuttle))]
+use stand_in::Token;
+#[cfg(not(any(loom, shuttle)))]
+use token::Token;
+
+/// Where a thread sleeps; see the module's text.
+#[derive(Debug, Default)]
+pub struct Parker {
+    token: Token,
         }
     }
 
-    /// [`Parker::park_while`], but no longer than until `deadline`.
-    #[cfg(not(loom))]
-    pub fn park_while_until(&self, asleep: impl Fn() -> bool, deadline: std::time::Instant) {
-        self.token.leave();
-        while asleep() {
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::park_timeout(left);
-            self.token.leave();
-        }
+use super::{Ordering, ordering_at, planted};
+
+#[cfg(any(loom, shuttle))]
+use stand_in::Token;
+#[cfg(not(any(loom, shuttle)))]
+use token::Token;
+
+/// Where a thread sleeps; see the module's text.
+#[derive(Debug, Default)]
+pub struct Parker {
+    token: Token,
     }
 
     /// Wakes the sleeper, after the word was changed. Where nobody has left a handle, nobody sleeps.
@@ -79,7 +81,7 @@ fn take_order() -> Ordering {
     ordering_at("park.take.order", Ordering::AcqRel)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod token {
     #![expect(unsafe_code, reason = "a thread's handle is handed over through one atomic pointer")]
 
@@ -133,16 +135,23 @@ mod token {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod stand_in {
     //! A flag stands for the handle: whoever does not find it wakes nobody, as in the real one.
 
     use super::{leave_order, take_order};
 
+    #[cfg(loom)]
+    use loom::sync::{Notify, atomic::AtomicBool};
+    #[cfg(shuttle)]
+    use notify::Notify;
+    #[cfg(shuttle)]
+    use shuttle::sync::atomic::AtomicBool;
+
     #[derive(Debug, Default)]
     pub(super) struct Token {
-        left: loom::sync::atomic::AtomicBool,
-        token: loom::sync::Notify,
+        left: AtomicBool,
+        token: Notify,
     }
 
     impl Token {
@@ -157,6 +166,33 @@ mod stand_in {
         pub(super) fn unpark(&self) {
             if self.left.swap(false, take_order()) {
                 self.token.notify();
+            }
+        }
+    }
+
+    #[cfg(shuttle)]
+    mod notify {
+        //! loom's `Notify` for shuttle: one token, kept until it is taken. Its lock stands for what the
+        //! system's own park does inside.
+
+        use shuttle::sync::{Condvar, Mutex};
+
+        #[derive(Debug, Default)]
+        pub(super) struct Notify {
+            token: Mutex<bool>,
+            left: Condvar,
+        }
+
+        impl Notify {
+            pub(super) fn wait(&self) {
+                let token = self.token.lock().expect("nobody panics in here");
+                let there = self.left.wait_while(token, |token| !*token);
+                *there.expect("nobody panics in here") = false;
+            }
+
+            pub(super) fn notify(&self) {
+                *self.token.lock().expect("nobody panics in here") = true;
+                self.left.notify_one();
             }
         }
     }

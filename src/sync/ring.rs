@@ -1,16 +1,17 @@
-//! A bounded single-producer single-consumer ring: rtrb, or under loom a stand-in.
+//! A bounded single-producer single-consumer ring: rtrb, or under a model checker
+//! a stand-in that it can see into.
 //!
 //! The stand-in has rtrb's published orderings and no more: the producer stores the tail with
 //! Release and loads the head with Acquire, the consumer the other way round, and there is no
 //! fence and no read-modify-write that could hide one missing in our own code.
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub use stand_in::{Consumer, Producer, ring};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use real::{Consumer, Producer, ring};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod real {
     /// The writing end.
     #[derive(Debug)]
@@ -106,7 +107,7 @@ mod real {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod stand_in {
     #![expect(unsafe_code, reason = "a ring of cells that loom checks access by access")]
 

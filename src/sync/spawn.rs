@@ -4,7 +4,9 @@ use std::io;
 
 #[cfg(loom)]
 pub use loom::thread::JoinHandle;
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub use shuttle::thread::JoinHandle;
+#[cfg(not(any(loom, shuttle)))]
 pub use std::thread::JoinHandle;
 
 /// Starts a thread called `name` (at most 15 bytes show in `ps -eLf` and `htop`).
@@ -15,7 +17,7 @@ pub fn spawn_named<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     {
         std::thread::Builder::new().name(name.to_owned()).spawn(body)
     }
@@ -23,16 +25,20 @@ pub fn spawn_named<T: Send + 'static>(
     {
         loom::thread::Builder::new().name(name.to_owned()).spawn(body)
     }
+    #[cfg(shuttle)]
+    {
+        shuttle::thread::Builder::new().name(name.to_owned()).spawn(body)
+    }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use std::thread::{Scope, ScopedJoinHandle, scope};
 
 /// [`spawn_named`] for a thread that may borrow what outlives `scope`.
 ///
 /// # Errors
 /// The system's reason when it refuses another thread.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub fn spawn_scoped<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     name: &str,

@@ -3,12 +3,21 @@
 //! Each test is one scenario with the smallest numbers that can fail. A model that ends by closing
 //! would hide a lost wake-up behind the close's own wake, so models wait for completion first.
 
+mod bounds;
+#[cfg(any(loom, shuttle))]
+mod child;
+// PCT wants two threads, and half of these have one; the stand-ins are those that loom checks.
+#[cfg(not(shuttle))]
 mod contract;
 mod crew;
+#[cfg(not(loom))]
+mod crowd;
 mod edge;
 mod latch;
 #[cfg(loom)]
 mod mutants;
+#[cfg(shuttle)]
+mod planted;
 mod pool;
 mod shutdown;
 mod support;

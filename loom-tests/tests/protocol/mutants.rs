@@ -2,13 +2,12 @@
 //! and a named model must fail.
 //!
 //! A site is named where it stands, by `planted("...")` or `ordering_at("...")`; the variable
-//! `TWELVEFOLD_MUTANT` breaks one of them for a process. Each mutant runs in a process of its own,
-//! since a failing model may abort.
+//! `TWELVEFOLD_MUTANT` breaks one of them for a process. `cargo loom` compares the lists with the
+//! code; `cargo loom-mutants` breaks each site. A new site needs a line in one of the two lists.
 
+use crate::child::{Case, Verdict, run_all};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// Site, and the model that must fail when it is broken.
 const KILLED: &[(&str, &str)] = &[
@@ -67,8 +66,8 @@ const KILLED: &[(&str, &str)] = &[
     ("wait.look_again", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
 ];
 
-/// Site, the model that comes nearest to it and must go on holding, and why breaking the site changes
-/// nothing that a thread could see.
+/// Survivors: site, the model that comes nearest to it and must go on holding, and why breaking the
+/// site changes nothing that a thread could see. One that could be caught after all belongs above.
 const EQUIVALENT: &[(&str, &str, &str)] = &[
     (
         "edge.close.release",
@@ -85,78 +84,34 @@ const EQUIVALENT: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Longer than any model runs unbroken.
-const LIMIT: Duration = Duration::from_secs(300);
-
+/// Each in a process of its own. Run by `cargo loom-mutants`.
 #[test]
-fn every_planted_bug_is_caught_by_its_model() {
-    let survivors: Vec<String> = KILLED
-        .iter()
-        .filter(|(site, model)| run(site, model) != Verdict::Fails)
-        .map(|(site, model)| format!("{site} survives {model}"))
+#[ignore = "minutes: cargo loom-mutants"]
+fn each_site_is_killed_by_its_model_or_argued_equivalent() {
+    compare_lists_with_code();
+    let killed = KILLED.iter().map(|&(site, model)| (site, model, Verdict::Fails));
+    let equivalent = EQUIVALENT.iter().map(|&(site, model, _)| (site, model, Verdict::Holds));
+    let cases: Vec<Case> = killed
+        .chain(equivalent)
+        .map(|(site, model, wanted)| Case { site, model, wanted })
         .collect();
-    assert!(survivors.is_empty(), "{survivors:#?}");
-}
-
-/// An entry that could be caught after all belongs on the other list.
-#[test]
-fn what_is_called_equivalent_is_not_caught() {
-    for (site, model, why) in EQUIVALENT {
-        assert_eq!(run(site, model), Verdict::Holds, "{site} is not equivalent: {why}");
-    }
+    let wrong = run_all(&cases);
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn every_site_in_the_code_is_listed_and_every_listed_site_is_there() {
+    compare_lists_with_code();
+}
+
+fn compare_lists_with_code() {
     let mut code = BTreeSet::new();
     read_sites(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut code);
-    let listed: BTreeSet<String> = KILLED
-        .iter()
-        .map(|k| k.0)
-        .chain(EQUIVALENT.iter().map(|e| e.0))
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(code, listed);
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Holds,
-    Fails,
-    /// It branched without end or took too long: a bug that only wastes time is not caught by it.
-    Capped,
-}
-
-/// What becomes of `model` with the bug at `site`.
-fn run(site: &str, model: &str) -> Verdict {
-    let log = std::env::temp_dir().join(format!("mutant-{}-{site}", std::process::id()));
-    let output = std::fs::File::create(&log).unwrap();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", model, "--test-threads=1", "--nocapture"])
-        .env("TWELVEFOLD_MUTANT", site)
-        .stdout(Stdio::null())
-        .stderr(output)
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if started.elapsed() > LIMIT {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            break None;
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    };
-    let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap()).into_owned();
-    std::fs::remove_file(&log).unwrap();
-    match status {
-        Some(status) if status.success() => Verdict::Holds,
-        Some(_) if !said.contains("exceeded maximum number of branches") => Verdict::Fails,
-        _ => Verdict::Capped,
-    }
+    let sites: Vec<&str> =
+        KILLED.iter().map(|k| k.0).chain(EQUIVALENT.iter().map(|e| e.0)).collect();
+    let listed: BTreeSet<String> = sites.iter().map(|&site| site.to_owned()).collect();
+    assert_eq!(code, listed, "left: in the code; right: listed");
+    assert_eq!(listed.len(), sites.len(), "a site is listed twice");
 }
 
 /// Adds the sites named in the sources below `folder`.

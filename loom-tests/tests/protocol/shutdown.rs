@@ -127,6 +127,24 @@ fn a_fault_in_a_task_reaches_the_waiting_publisher() {
     });
 }
 
+/// The pool holds the run's state, which knows the pool: neither keeps the other.
+#[test]
+fn a_run_that_has_ended_leaves_nothing_behind() {
+    model(|| {
+        let control = Arc::new(Event::new());
+        let shutdown = Arc::new(Shutdown::new());
+        let (publisher, mut leaves) = pool::<u32>(1, 1, control.clone(), shutdown.clone());
+        shutdown.register(vec![Wake::Event(control), Wake::Pool(publisher.pool().clone())]);
+        let mut leaf = leaves.remove(0);
+        let thread = spawn(move || work(&mut leaf, |_, _| {}));
+        let (state, shared) = (Arc::downgrade(&shutdown), Arc::downgrade(publisher.pool()));
+        shutdown.cancel();
+        thread.join().unwrap();
+        drop((publisher, shutdown));
+        assert_eq!((state.strong_count(), shared.strong_count()), (0, 0));
+    });
+}
+
 /// The whole shape: a loader, an edge, a control thread that publishes what it receives, a leaf;
 /// ended by a cancel that may come at any moment.
 #[test]

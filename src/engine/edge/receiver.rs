@@ -69,7 +69,7 @@ impl<T: Send> Receiver<T> {
     ///
     /// # Errors
     /// [`RecvError::Empty`] after the time, or [`RecvError::Closed`] after the last item.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn recv_timeout(&mut self, timeout: std::time::Duration) -> Result<T, RecvError> {
         match self.try_recv() {
             Err(RecvError::Empty) => {

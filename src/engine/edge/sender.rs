@@ -81,7 +81,7 @@ impl<T: Send> Sender<T> {
     ///
     /// # Errors
     /// [`SendError::Full`] after the time, or [`SendError::Closed`], with the item.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn send_timeout(
         &mut self,
         item: T,

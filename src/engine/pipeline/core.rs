@@ -95,7 +95,7 @@ pub(super) struct Core {
     /// Items that the source has given, and tokens that it keeps for itself: for looks from outside.
     pub(super) admitted: CachePadded<AtomicU64>,
     pub(super) spare: AtomicUsize,
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     started: std::time::Instant,
 }
 
@@ -269,7 +269,7 @@ impl Core {
             ordered: shape.ordered,
             admitted: CachePadded::new(AtomicU64::new(0)),
             spare: AtomicUsize::new(tokens),
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             started: std::time::Instant::now(),
         }
     }
@@ -466,11 +466,11 @@ impl Core {
 
     /// Nanoseconds since the run began.
     pub(super) fn now(&self) -> u64 {
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         {
             self.started.elapsed().as_nanos() as u64
         }
-        #[cfg(loom)]
+        #[cfg(any(loom, shuttle))]
         {
             0
         }

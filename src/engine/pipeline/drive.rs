@@ -256,7 +256,7 @@ impl Sleeper for Bunk<'_> {
     fn sleep(&self) {
         Me::add(&self.me.meter().sleeps, 1);
         self.me.announced.set(false);
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         if self.me.core.posts[0].threads.contains(&self.me.thread) && self.keep_time() {
             return;
         }
@@ -270,7 +270,7 @@ impl Sleeper for Bunk<'_> {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 impl Bunk<'_> {
     /// Sleeps until the source is to be asked again, if it is and nobody else does.
     fn keep_time(&self) -> bool {

@@ -289,7 +289,7 @@ impl<'env> Pipeline<'env> {
     ///
     /// # Errors
     /// The first fault, or a thread that the system refused; what became of every item is part of it.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn run(self) -> Result<Report, RunError> {
         let started = std::time::Instant::now();
         let (ranges, names) = self.place();
@@ -320,7 +320,7 @@ impl<'env> Pipeline<'env> {
     }
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl Pipeline<'static> {
     /// Runs the pipeline on loom's threads, of which the calling one is the last.
     ///

@@ -377,26 +377,26 @@ impl Pace {
 }
 
 /// Now, in a form that subtracts to nanoseconds.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn ns_since(then: std::time::Instant) -> u64 {
     u64::try_from(then.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn now() {}
 
 /// A model has no time: every step is long, and every wake is sent.
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 fn ns_since((): ()) -> u64 {
     u64::MAX
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 type Time = std::time::Instant;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 type Time = ();

@@ -9,9 +9,9 @@ use crate::engine::shutdown::{Shutdown, Wake};
 use crate::engine::wait::{Event, census};
 use crate::sync::{Arc, cores};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use super::PoolReport;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use crate::engine::crew::ScopedCrew;
 
 /// Unfinished tasks, unless the builder says otherwise.
@@ -135,7 +135,7 @@ impl<I> Builder<I> {
     /// # Panics
     /// When there are to be 0 threads, and with `control`'s own panic, after all threads have been
     /// joined.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn scope<T, S, F, R>(
         self,
         run: F,

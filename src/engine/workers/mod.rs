@@ -29,7 +29,7 @@ use crate::sync::Arc;
 use side::Side;
 use std::{error, fmt};
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use super::crew::ScopedCrew;
 
 /// A task and its number.
@@ -121,9 +121,9 @@ impl<T: Send, S> Worker<'_, T, S> {
 
 enum Threads<'scope> {
     Own(Crew),
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     Scoped(ScopedCrew<'scope>),
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     #[expect(dead_code, reason = "loom has no scopes")]
     Scoped(std::marker::PhantomData<&'scope ()>),
 }
@@ -132,9 +132,9 @@ impl Threads<'_> {
     fn join(&mut self) -> Vec<Option<Fault>> {
         match self {
             Threads::Own(crew) => crew.join_faults(),
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             Threads::Scoped(crew) => crew.join_faults(),
-            #[cfg(loom)]
+            #[cfg(any(loom, shuttle))]
             Threads::Scoped(_) => Vec::new(),
         }
     }
@@ -245,7 +245,7 @@ impl<T: Send> Workers<'_, T> {
     /// # Panics
     /// When there are to be 0 threads, and with `control`'s own panic, after all threads have been
     /// joined.
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     pub fn scope<R>(
         threads: usize,
         run: impl Fn(&mut Worker<'_, T>, T) -> Result<(), BoxError> + Send + Sync,
