@@ -38,6 +38,14 @@ mod std_cell {
     //! `std::cell::UnsafeCell` with the access methods of loom's.
 
     /// A cell whose accesses loom checks in a model; free in a normal build.
+    ///
+    /// ```
+    /// let cell = twelvefold::sync::UnsafeCell::new(1);
+    /// // SAFETY: nobody else reaches the cell.
+    /// cell.with_mut(|value| unsafe { *value += 1 });
+    /// // SAFETY: as above.
+    /// assert_eq!(cell.with(|value| unsafe { *value }), 2);
+    /// ```
     #[derive(Debug, Default)]
     pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -60,6 +68,15 @@ mod std_cell {
 }
 
 /// Tells the processor that this thread is polling; a no-op under loom, where nobody polls.
+///
+/// ```
+/// use twelvefold::sync::{AtomicBool, Ordering, spin_hint};
+///
+/// let ready = AtomicBool::new(true);
+/// while !ready.load(Ordering::Acquire) {
+///     spin_hint();
+/// }
+/// ```
 #[inline]
 pub fn spin_hint() {
     #[cfg(not(loom))]
@@ -67,6 +84,10 @@ pub fn spin_hint() {
 }
 
 /// Gives the rest of the time slice away.
+///
+/// ```
+/// twelvefold::sync::yield_now(); // The machine may run somebody else meanwhile.
+/// ```
 #[inline]
 pub fn yield_now() {
     #[cfg(not(loom))]
@@ -76,6 +97,10 @@ pub fn yield_now() {
 }
 
 /// How many threads the machine runs at once, at least 1. Asked once.
+///
+/// ```
+/// assert!(twelvefold::sync::cores() >= 1);
+/// ```
 pub fn cores() -> usize {
     static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))

@@ -5,6 +5,24 @@
 //! neither call takes a lock (the standard library's `park` is one futex word on Linux).
 
 /// The token of one thread, which alone may park on it.
+///
+/// ```
+/// use twelvefold::sync::{Arc, AtomicBool, Ordering, Parker};
+///
+/// let (parker, ready) = (Arc::new(Parker::new()), Arc::new(AtomicBool::new(false)));
+/// parker.register(); // Before anybody is told that this thread sleeps.
+/// let waker = std::thread::spawn({
+///     let (parker, ready) = (parker.clone(), ready.clone());
+///     move || {
+///         ready.store(true, Ordering::Release);
+///         parker.unpark();
+///     }
+/// });
+/// while !ready.load(Ordering::Acquire) {
+///     parker.park();
+/// }
+/// waker.join().unwrap();
+/// ```
 #[derive(Debug, Default)]
 pub struct Parker {
     #[cfg(not(loom))]
