@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView as Peer};
@@ -571,6 +573,23 @@ mod a_run_folder {
         assert!(message.contains("in use by another run"), "{message}");
         drop(first);
         RunFolder::claim(folder.path(), true).unwrap();
+    }
+
+    /// Between its start and its program a child holds a copy of every open file, locks included.
+    #[test]
+    fn is_free_once_it_is_left_also_while_other_threads_start_programs() {
+        let folder = tempdir().unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+            let refused = (0..2_000).find_map(|_| RunFolder::claim(folder.path(), false).err());
+            done.store(true, Ordering::Relaxed);
+            assert!(refused.is_none(), "{refused:?}");
+        });
     }
 
     #[test]
