@@ -67,6 +67,13 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Io`] without a hint.
+    ///
+    /// ```
+    /// use twelvefold::Error;
+    ///
+    /// let error = Error::io("open", "notes.txt", std::io::Error::other("no floor"));
+    /// assert_eq!(error.to_string(), "cannot open notes.txt: no floor");
+    /// ```
     pub fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Error::Io { doing, path: path.as_ref().to_path_buf(), source, hint: String::new() }
     }

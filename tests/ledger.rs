@@ -41,7 +41,7 @@ fn threads() -> Vec<String> {
 
 /// A thread that was joined may still be listed for a moment.
 fn assert_no_threads() {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while !threads().is_empty() {
         assert!(Instant::now() < end, "left behind: {:?}", threads());
         std::thread::yield_now();
@@ -90,11 +90,15 @@ fn where_the_corpus_is_consumed_nothing_is_abandoned() {
 fn where_the_run_ends_before_the_corpus_what_is_left_is_counted() {
     let _alone = alone();
     let _watchdog = watchdog("an abandoned corpus");
-    let report = train(&Options { story_bytes: 20_000_000, ..tiny() }).unwrap();
-    assert_no_threads();
-    assert_balanced(&report);
-    let abandoned: u64 = report.edges.iter().map(|edge| edge.abandoned).sum();
-    assert!(abandoned > 0, "{:?}", report.edges);
+    // A run may also end before the loader has come to run again, with every ring empty.
+    loop {
+        let report = train(&Options { story_bytes: 20_000_000, ..tiny() }).unwrap();
+        assert_no_threads();
+        assert_balanced(&report);
+        if report.edges.iter().any(|edge| edge.abandoned > 0) {
+            return;
+        }
+    }
 }
 
 /// A folder of small texts.

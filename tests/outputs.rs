@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView as Peer};
@@ -442,9 +444,11 @@ mod a_checkpoint {
             let _ = file.write_all(&filler);
             let len = file.metadata().unwrap().len();
             file.set_len(len - spare * 4096).unwrap();
-            drop(file); // Open, it would keep its room when it is removed.
+            drop(file);
             let error = save(folder, 2.0, &state()).unwrap_err().to_string();
             assert!(error.contains("hint: free some space"), "{spare} pages left: {error}");
+            // Emptied first: a child that another test is just starting may still hold it open.
+            fs::write(folder.join("filler"), "").unwrap();
             fs::remove_file(folder.join("filler")).unwrap();
             assert_eq!(files(folder), before, "{spare} pages left");
             save(folder, 2.0, &state()).unwrap();
@@ -569,6 +573,23 @@ mod a_run_folder {
         assert!(message.contains("in use by another run"), "{message}");
         drop(first);
         RunFolder::claim(folder.path(), true).unwrap();
+    }
+
+    /// Between its start and its program a child holds a copy of every open file, locks included.
+    #[test]
+    fn is_free_once_it_is_left_also_while_other_threads_start_programs() {
+        let folder = tempdir().unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    Command::new("true").status().unwrap();
+                }
+            });
+            let refused = (0..2_000).find_map(|_| RunFolder::claim(folder.path(), false).err());
+            done.store(true, Ordering::Relaxed);
+            assert!(refused.is_none(), "{refused:?}");
+        });
     }
 
     #[test]

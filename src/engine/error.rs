@@ -5,6 +5,18 @@ use std::any::Any;
 use std::{error, fmt, io};
 
 /// Any error a stage may return.
+///
+/// ```
+/// use twelvefold::engine::BoxError;
+///
+/// fn parse(text: &str) -> Result<u64, BoxError> {
+///     if text.is_empty() {
+///         return Err("there is no text".into());
+///     }
+///     Ok(text.parse()?)
+/// }
+/// assert!(parse("12").is_ok() && parse("").is_err() && parse("x").is_err());
+/// ```
 pub type BoxError = Box<dyn error::Error + Send + Sync + 'static>;
 
 /// Why a stage ended early.

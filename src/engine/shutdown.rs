@@ -53,6 +53,19 @@ enum Sleeping {
 }
 
 /// Somebody to be woken when the run is stopped.
+///
+/// ```
+/// use twelvefold::engine::{pool::pool, shutdown::{Shutdown, Wake}, wait::Event};
+/// use twelvefold::sync::Arc;
+///
+/// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// let (mut publisher, _leaves) = pool::<u32>(2, 2, control.clone(), shutdown.clone());
+/// shutdown.register(vec![Wake::Event(control), Wake::Pool(publisher.pool().clone())]);
+/// publisher.publish(0..5); // Nobody works on them.
+/// let canceller = std::thread::spawn(move || shutdown.cancel());
+/// assert!(!publisher.wait(), "woken, and not because the step is complete");
+/// canceller.join().unwrap();
+/// ```
 #[derive(Clone)]
 pub enum Wake {
     /// One thread.

@@ -13,6 +13,26 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering, planted};
 use crossbeam_utils::CachePadded;
 
 /// What a step did.
+///
+/// ```
+/// use twelvefold::engine::edge::RecvError;
+/// use twelvefold::engine::stage::Step;
+///
+/// /// What an adder's step did, by what it received.
+/// fn step(received: Result<u64, RecvError>, sum: &mut u64) -> Step {
+///     match received {
+///         Ok(number) => {
+///             *sum += number;
+///             Step::Worked
+///         }
+///         Err(RecvError::Empty) => Step::Starved,
+///         Err(RecvError::Closed) => Step::Done,
+///     }
+/// }
+/// let mut sum = 0;
+/// assert_eq!(step(Ok(3), &mut sum), Step::Worked);
+/// assert_eq!(step(Err(RecvError::Empty), &mut sum), Step::Starved);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Something moved: step again.
@@ -26,6 +46,43 @@ pub enum Step {
 }
 
 /// Something a thread steps.
+///
+/// ```
+/// use twelvefold::engine::stage::{Step, Stepped};
+/// use twelvefold::engine::{BoxError, edge::{SendError, Sender, edge}, wait::Event};
+/// use twelvefold::sync::Arc;
+///
+/// struct Count {
+///     next: u64,
+///     tx: Sender<u64>,
+/// }
+///
+/// impl Stepped for Count {
+///     fn step(&mut self) -> Result<Step, BoxError> {
+///         Ok(match self.tx.try_send(self.next) {
+///             Ok(()) => {
+///                 self.next += 1;
+///                 Step::Worked
+///             }
+///             Err(SendError::Full(_)) => Step::Blocked,
+///             Err(SendError::Closed(_)) => Step::Done,
+///         })
+///     }
+///
+///     fn item(&self) -> u64 {
+///         self.next
+///     }
+/// }
+///
+/// let event = Arc::new(Event::new());
+/// let (tx, mut rx) = edge("numbers", 1, &event, &event);
+/// let mut count = Count { next: 5, tx };
+/// assert_eq!([count.step()?, count.step()?], [Step::Worked, Step::Blocked]);
+/// assert_eq!((rx.recv(), count.item()), (Some(5), 6));
+/// drop(rx);
+/// assert_eq!(count.step()?, Step::Done);
+/// # Ok::<(), BoxError>(())
+/// ```
 pub trait Stepped: Send {
     /// Does a bounded piece of work, without ever waiting.
     ///
@@ -38,6 +95,13 @@ pub trait Stepped: Send {
 }
 
 /// What a thread counts of its stage; written by that thread alone, read by anyone.
+///
+/// ```
+/// use twelvefold::engine::stage::{StageCount, StageMeter};
+///
+/// let meter = StageMeter::default(); // To be given to `drive`.
+/// assert_eq!(meter.count(), StageCount::default());
+/// ```
 #[derive(Debug)]
 pub struct StageMeter {
     steps: AtomicU64,
@@ -49,6 +113,18 @@ pub struct StageMeter {
 }
 
 /// A stage's counters at one moment.
+///
+/// ```
+/// use twelvefold::engine::stage::StageCount;
+///
+/// /// The share of its time in which a stage worked.
+/// fn busy(count: &StageCount) -> f64 {
+///     let all = count.busy_ns + count.starved_ns + count.blocked_ns;
+///     count.busy_ns as f64 / all.max(1) as f64
+/// }
+/// let count = StageCount { busy_ns: 30, starved_ns: 10, ..StageCount::default() };
+/// assert_eq!(busy(&count), 0.75);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StageCount {
     /// Steps that moved something.
@@ -69,6 +145,13 @@ pub struct StageCount {
 const STEPS: [Step; 4] = [Step::Worked, Step::Starved, Step::Blocked, Step::Done];
 
 /// A meter on a cache line of its own.
+///
+/// ```
+/// use twelvefold::engine::stage::PaddedMeter;
+///
+/// let meters: Vec<PaddedMeter> = (0..3).map(|_| PaddedMeter::default()).collect();
+/// assert_eq!(meters[2].count().steps, 0); // Used like the meter itself.
+/// ```
 pub type PaddedMeter = CachePadded<StageMeter>;
 
 impl Default for StageMeter {

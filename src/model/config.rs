@@ -15,7 +15,7 @@ const MAX_PARAMETERS: u128 = 1 << 36;
 /// use twelvefold::model::Config;
 /// let config = Config { vocab: 257, layers: 2, heads: 2, width: 32, context: 64 };
 /// config.check()?;
-/// assert_eq!(config.padded_vocab(), 320);
+/// assert_eq!((config.padded_vocab(), config.head_width()), (320, 16));
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

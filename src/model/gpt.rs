@@ -51,6 +51,16 @@ pub fn forward_backward(
 
 /// The sum of the targets' losses in nats, without gradients. `slot` lends its activations.
 ///
+/// ```
+/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, forward_loss};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let params = Layout::new(&config).init(1);
+/// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
+/// let loss = forward_loss(&config, &params, &[1, 2], &[2, 3], &mut slot, &mut scratch);
+/// assert!((loss / 2.0 - 10_f64.ln()).abs() < 0.1); // It knows nothing yet.
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
+///
 /// # Panics
 /// As [`forward_backward`].
 pub fn forward_loss(
@@ -67,6 +77,17 @@ pub fn forward_loss(
 }
 
 /// The logits of the token that follows `inputs`, for sampling. `logits`: (V).
+///
+/// ```
+/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let params = Layout::new(&config).init(1);
+/// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
+/// let mut logits = [f32::NAN; 10];
+/// forward_logits(&config, &params, &[1, 2], &mut logits, &mut slot, &mut scratch);
+/// assert!(logits.iter().all(|logit| logit.is_finite()));
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
 ///
 /// # Panics
 /// As [`forward_backward`], and where `inputs` is empty or `logits` is not `config.vocab` long.

@@ -23,6 +23,7 @@ const VARIABLE: &str = "TWELVEFOLD_KERNELS";
 /// use twelvefold::model::Isa;
 /// assert_eq!(Isa::named("portable")?.name(), "portable");
 /// assert!(Isa::named("mmx").is_err());
+/// assert!(Isa::available().contains(&Isa::detect()?));
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -81,6 +81,14 @@ pub(crate) fn final_norm_ranges(config: &Config) -> [Range<usize>; 2] {
 }
 
 /// One tensor of the flat parameter vector.
+///
+/// ```
+/// use twelvefold::model::{Config, Layout, Tensor};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let layout = Layout::new(&config);
+/// let wpe: &Tensor = layout.tensors().iter().find(|t| t.name == "transformer.wpe.weight").unwrap();
+/// assert_eq!((&wpe.shape[..], wpe.range.len()), (&[4, 8][..], 32));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     /// The name in Hugging Face's GPT-2, for example `transformer.h.0.attn.c_attn.weight`.

@@ -61,4 +61,14 @@ pub use slot::{Scratch, Slot};
 pub use tiles::{Tile, tiles, weight_gradient};
 
 /// A target that is not trained: no loss, no gradient.
+///
+/// ```
+/// use twelvefold::model::{Config, IGNORE, Isa, Layout, Scratch, Slot, forward_loss};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let params = Layout::new(&config).init(1);
+/// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
+/// let loss = forward_loss(&config, &params, &[1, 2], &[IGNORE; 2], &mut slot, &mut scratch);
+/// assert_eq!(loss, 0.0);
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
 pub const IGNORE: u32 = u32::MAX;

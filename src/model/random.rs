@@ -9,6 +9,7 @@ use super::math::ln;
 /// use twelvefold::model::Random;
 /// let (mut a, mut b) = (Random::new(7, 0), Random::new(7, 0));
 /// assert_eq!(a.normal(), b.normal());
+/// assert!((0.0..1.0).contains(&a.uniform()));
 /// assert_ne!(a.next_u64(), Random::new(7, 1).next_u64());
 /// ```
 #[derive(Debug, Clone)]

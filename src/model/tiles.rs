@@ -23,6 +23,14 @@ const MATRIX_ROWS: Range<usize> = 64..257;
 const WPE_ROWS: usize = 128;
 
 /// A fixed part of the flat parameter vector, owned by one task of phase B.
+///
+/// ```
+/// use twelvefold::model::{Config, Tile, tiles};
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// let is_whole = |tile: &Tile| tile.ranges(&config).map(|r| r.len()).sum::<usize>() == tile.len();
+/// assert!(tiles(&config).iter().all(is_whole));
+/// assert!(!tiles(&config).iter().all(Tile::decays), "biases and norms do not");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tile {
     kind: Kind,

@@ -23,12 +23,30 @@ pub use summary::RunReport;
 /// ```
 /// use twelvefold::report::{Observer, Progress};
 ///
-/// struct Losses(Vec<f64>);
-/// impl Observer for Losses {
+/// #[derive(Default)]
+/// struct Log(Vec<String>);
+///
+/// impl Observer for Log {
+///     fn plan(&mut self, text: &str) {
+///         self.note(text);
+///     }
 ///     fn step(&mut self, progress: &Progress) {
-///         self.0.push(progress.loss);
+///         self.0.push(progress.line());
+///     }
+///     fn validated(&mut self, progress: &Progress) {
+///         self.0.push(format!("validation {:?}", progress.val_loss));
+///     }
+///     fn note(&mut self, text: &str) {
+///         self.0.push(text.to_owned());
+///     }
+///     fn sample(&mut self, text: &str) {
+///         self.0.push(format!("it says: {text}"));
 ///     }
 /// }
+///
+/// let mut log = Log::default();
+/// log.sample("once");
+/// assert_eq!(log.0, ["it says: once"]);
 /// ```
 pub trait Observer {
     /// What the run is about to do, a few lines, before the first step.

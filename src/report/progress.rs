@@ -1,4 +1,13 @@
 //! One moment of a run as a line.
+//!
+//! ```
+//! use twelvefold::report::progress::{Doing, Progress, StageState};
+//!
+//! let stage = StageState { name: "tokenize", doing: Doing::Working, queue: Some((3, 16)) };
+//! let progress = Progress { step: 1, steps: 9, stages: vec![stage], ..Progress::default() };
+//! assert_eq!(progress.stages(), "tokenize works 3/16");
+//! assert_eq!(progress.line(), format!("step 1/9  {}  [tokenize works 3/16]", progress.numbers()));
+//! ```
 
 use std::fmt::Write as _;
 
@@ -81,6 +90,13 @@ impl Progress {
     }
 
     /// Loss, validation loss, rate, norm, speed and time left.
+    ///
+    /// ```
+    /// use twelvefold::report::Progress;
+    ///
+    /// let progress = Progress { loss: 3.25, val_loss: Some(3.5), ..Progress::default() };
+    /// assert!(progress.numbers().starts_with("loss 3.2500  val 3.5000  "));
+    /// ```
     pub fn numbers(&self) -> String {
         let mut text = format!("loss {:.4}", self.loss);
         if let Some(val_loss) = self.val_loss {
@@ -100,6 +116,14 @@ impl Progress {
     }
 
     /// What each stage is doing: `load done, tokenize works 3/16`.
+    ///
+    /// ```
+    /// use twelvefold::report::progress::{Doing, Progress, StageState};
+    ///
+    /// let load = StageState { name: "load", doing: Doing::Done, queue: None };
+    /// let progress = Progress { stages: vec![load], ..Progress::default() };
+    /// assert_eq!(progress.stages(), "load done");
+    /// ```
     pub fn stages(&self) -> String {
         let stage = |stage: &StageState| {
             let mut text = format!("{} {}", stage.name, stage.doing.word());

@@ -3,6 +3,30 @@
 //! The names of the fields are stable: scripts read them. Losses are in nats per token, unless the
 //! name says bits per byte. A number that does not exist (no validation yet, no floor for a corpus
 //! that is not built in) is null; the key is always there.
+//!
+//! ```
+//! use twelvefold::report::summary::{
+//!     CorpusReport, EdgeReport, InvalidText, RunReport, SkippedFile, SphereReport, StageReport,
+//! };
+//!
+//! let skipped = SkippedFile { path: "photo".to_owned(), reason: "empty".to_owned() };
+//! let invalid = InvalidText { path: "latin1".to_owned(), byte: 3, count: 5 };
+//! let report = RunReport {
+//!     corpus: CorpusReport {
+//!         files: 2,
+//!         skipped: vec![skipped],
+//!         invalid: vec![invalid],
+//!         ..CorpusReport::default()
+//!     },
+//!     stages: vec![StageReport { items: 7, ..StageReport::default() }],
+//!     edges: vec![EdgeReport { items_in: 7, items_out: 7, ..EdgeReport::default() }],
+//!     spheres: vec![SphereReport { tasks: 12, ..SphereReport::default() }],
+//!     ..RunReport::default()
+//! };
+//! // What is written is what is read.
+//! assert_eq!(serde_json::from_str::<RunReport>(&report.to_json())?, report);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -168,6 +192,14 @@ impl RunReport {
     }
 
     /// How far the validation stands above the floor: 0.1 is 10 %.
+    ///
+    /// ```
+    /// use twelvefold::report::RunReport;
+    ///
+    /// let (val_bits_per_byte, floor_bits_per_byte) = (Some(1.5), Some(1.0));
+    /// let report = RunReport { val_bits_per_byte, floor_bits_per_byte, ..RunReport::default() };
+    /// assert_eq!((report.above_floor(), RunReport::default().above_floor()), (Some(0.5), None));
+    /// ```
     pub fn above_floor(&self) -> Option<f64> {
         self.val_bits_per_byte.zip(self.floor_bits_per_byte).map(|(val, floor)| val / floor - 1.0)
     }

@@ -1,4 +1,15 @@
 //! The run as text tables, printed at its end. Pure functions to `String`, each line ended.
+//!
+//! ```
+//! use std::path::Path;
+//! use twelvefold::report::{RunReport, table};
+//!
+//! let (report, out) = (RunReport { steps: 300, ..RunReport::default() }, Path::new("my-model"));
+//! let parts = [table::stages(&report), table::edges(&report), table::spheres(&report)];
+//! let all = table::all(&report, out);
+//! assert!(parts.iter().all(|part| all.contains(part.as_str())));
+//! assert!(all.contains(&table::corpus(&report)) && all.ends_with(&table::results(&report, out)));
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

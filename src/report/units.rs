@@ -14,6 +14,10 @@ pub fn count(value: f64) -> String {
 }
 
 /// A size in powers of 1,000: `3.4 MB`.
+///
+/// ```
+/// assert_eq!(twelvefold::report::units::bytes(950), "950 B");
+/// ```
 pub fn bytes(value: u64) -> String {
     scaled(value as f64, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
@@ -33,6 +37,10 @@ fn scaled(value: f64, units: &[&str]) -> String {
 }
 
 /// A time: `0.25 s`, `7.3 s`, `42 s`, `1 m 12 s`, `3 h 05 m`, `2 d 04 h`.
+///
+/// ```
+/// assert_eq!(twelvefold::report::units::seconds(7.31), "7.3 s");
+/// ```
 pub fn seconds(value: f64) -> String {
     if !value.is_finite() || value < 0.0 {
         return "-".to_owned();
@@ -50,6 +58,10 @@ pub fn seconds(value: f64) -> String {
 }
 
 /// A share in percent: `97.3 %`, `-` where it is no number.
+///
+/// ```
+/// assert_eq!(twelvefold::report::units::percent(0.973), "97.3 %");
+/// ```
 pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "-".to_owned() }
 }

@@ -78,19 +78,19 @@ fn small_and_large_trees_run_end_and_free_everything() {
     }
 }
 
+/// That its siblings take the tasks of a slow one is shown where it can be forced: of the pool, in
+/// `tests/parallel.rs`.
 #[test]
-fn a_slow_sphere_loses_tasks_to_its_siblings_and_the_tasks_add_up() {
+fn the_tasks_of_a_slow_sphere_and_its_siblings_add_up_and_its_bits_are_theirs() {
     let plan = plan(24, 1);
-    let stolen = |counts: &[SphereCount]| counts.iter().map(|c| c.tasks.stolen).sum::<u64>();
     let slow = plant("sphere", 0, 0, Fault::Slow(Duration::from_millis(3)));
-    let (_, slowed) = run(plan, 4, Some(4), 4);
+    let (bits, slowed) = run(plan, 4, Some(4), 4);
     drop(slow);
-    assert!(stolen(&slowed) > 0, "{slowed:?}");
-    let tasks = |c: &SphereCount| c.tasks.finished;
-    let mean = slowed.iter().map(tasks).sum::<u64>() / 4;
-    assert!(tasks(&slowed[0]) < mean, "the slow one did not do less: {slowed:?}");
     let tiles = crate::model::tiles(&plan.config).len() as u64;
-    assert_eq!(slowed.iter().map(tasks).sum::<u64>(), 4 * (24 + 2 * tiles));
+    let tasks: u64 = slowed.iter().map(|c| c.tasks.finished).sum();
+    assert_eq!(tasks, 4 * (24 + 2 * tiles));
+    let _quiet = quiet();
+    assert!(run(plan, 1, None, 4).0 == bits);
 }
 
 #[test]

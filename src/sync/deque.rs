@@ -16,10 +16,33 @@ mod real {
     use super::Steal;
 
     /// The owner's end.
+    ///
+    /// ```
+    /// use twelvefold::sync::deque::Worker;
+    ///
+    /// let worker = Worker::new();
+    /// worker.push("first");
+    /// worker.push("second");
+    /// let thief = worker.stealer();
+    /// assert_eq!((worker.pop(), worker.len()), (Some("first"), 1));
+    /// assert!(thief.steal().is_success() && worker.is_empty());
+    /// ```
     #[derive(Debug)]
     pub struct Worker<T>(crossbeam_deque::Worker<T>);
 
     /// A thief's end; any number of them.
+    ///
+    /// ```
+    /// use twelvefold::sync::deque::{Steal, Worker};
+    ///
+    /// let (victim, thief) = (Worker::new(), Worker::new());
+    /// (1..=5).for_each(|item| victim.push(item));
+    /// let stealer = victim.stealer();
+    /// assert_eq!(stealer.steal(), Steal::Success(1));
+    /// // One to keep at hand, and half of the rest, but no more than two in all.
+    /// assert_eq!(stealer.steal_batch_and_pop(&thief, 2), Steal::Success(2));
+    /// assert_eq!((thief.pop(), victim.pop()), (Some(3), Some(4)));
+    /// ```
     #[derive(Debug, Clone)]
     pub struct Stealer<T>(crossbeam_deque::Stealer<T>);
 

@@ -5,6 +5,16 @@
 /// Gives its value to whoever owns it or holds it exclusively, and to nobody else.
 ///
 /// The standard library has this type as the unstable `std::sync::Exclusive`.
+///
+/// ```
+/// use std::cell::Cell;
+/// use twelvefold::sync::Exclusive;
+///
+/// fn share<T: Sync>(_: &T) {}
+/// let locked = Exclusive::new(Cell::new(1)); // A cell alone is not `Sync`.
+/// share(&locked);
+/// assert_eq!(locked.into_inner().get(), 1);
+/// ```
 #[derive(Default)]
 pub struct Exclusive<T>(T);
 

@@ -43,6 +43,14 @@ mod std_cell {
     //! `std::cell::UnsafeCell` with the access methods of loom's.
 
     /// A cell whose accesses loom checks in a model; free in a normal build.
+    ///
+    /// ```
+    /// let cell = twelvefold::sync::UnsafeCell::new(1);
+    /// // SAFETY: nobody else reaches the cell.
+    /// cell.with_mut(|value| unsafe { *value += 1 });
+    /// // SAFETY: as above.
+    /// assert_eq!(cell.with(|value| unsafe { *value }), 2);
+    /// ```
     #[derive(Debug, Default)]
     pub struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -64,8 +72,17 @@ mod std_cell {
     }
 }
 
-/// Tells the processor that this thread is polling; a no-op under a model checker, where nobody
-/// polls.
+/// Tells the processor that this thread is polling; a no-op under a model checker,
+/// where nobody polls.
+///
+/// ```
+/// use twelvefold::sync::{AtomicBool, Ordering, spin_hint};
+///
+/// let ready = AtomicBool::new(true);
+/// while !ready.load(Ordering::Acquire) {
+///     spin_hint();
+/// }
+/// ```
 #[inline]
 pub fn spin_hint() {
     #[cfg(not(any(loom, shuttle)))]
@@ -73,6 +90,10 @@ pub fn spin_hint() {
 }
 
 /// Gives the rest of the time slice away.
+///
+/// ```
+/// twelvefold::sync::yield_now(); // The machine may run somebody else meanwhile.
+/// ```
 #[inline]
 pub fn yield_now() {
     #[cfg(not(any(loom, shuttle)))]
@@ -84,6 +105,10 @@ pub fn yield_now() {
 }
 
 /// How many threads the machine runs at once, at least 1. Asked once.
+///
+/// ```
+/// assert!(twelvefold::sync::cores() >= 1);
+/// ```
 pub fn cores() -> usize {
     static CORES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))

@@ -15,6 +15,10 @@ pub fn planted(site: &'static str) -> bool {
 }
 
 /// Whether the step of the protocol called `site` is to be left out: never, in a normal build.
+///
+/// ```
+/// assert!(!twelvefold::sync::planted("..."));
+/// ```
 #[cfg(not(any(loom, shuttle)))]
 #[inline(always)]
 pub const fn planted(_site: &'static str) -> bool {
@@ -22,6 +26,12 @@ pub const fn planted(_site: &'static str) -> bool {
 }
 
 /// The ordering of the access called `site`: `order`, or `Relaxed` where the bug is planted.
+///
+/// ```
+/// use twelvefold::sync::{Ordering, ordering_at};
+///
+/// assert_eq!(ordering_at("...", Ordering::Acquire), Ordering::Acquire);
+/// ```
 #[inline(always)]
 pub fn ordering_at(site: &'static str, order: Ordering) -> Ordering {
     if planted(site) { Ordering::Relaxed } else { order }

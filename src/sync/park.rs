@@ -26,6 +26,21 @@ use stand_in::Token;
 use token::Token;
 
 /// Where a thread sleeps; see the module's text.
+///
+/// ```
+/// use twelvefold::sync::{Arc, AtomicBool, Ordering, Parker};
+///
+/// let (parker, asleep) = (Arc::new(Parker::new()), Arc::new(AtomicBool::new(true)));
+/// let waker = std::thread::spawn({
+///     let (parker, asleep) = (parker.clone(), asleep.clone());
+///     move || {
+///         asleep.store(false, Ordering::Release);
+///         parker.unpark();
+///     }
+/// });
+/// parker.park_while(|| asleep.load(Ordering::Acquire));
+/// waker.join().unwrap();
+/// ```
 #[derive(Debug, Default)]
 pub struct Parker {
     token: Token,
@@ -37,31 +52,29 @@ impl Parker {
         Self::default()
     }
 
-use super::{Ordering, ordering_at, planted};
-
-#[cfg(any(loom, shuttle))]
-use stand_in::Token;
-#[cfg(not(any(loom, shuttle)))]
-use token::Token;
-
-/// Where a thread sleeps; see the module's text.
-#[derive(Debug, Default)]
-pub struct Parker {
-    token: Token,
+    /// Sleeps while `asleep`, the caller's look at its word, says so.
+    pub fn park_while(&self, asleep: impl Fn() -> bool) {
+        self.token.leave();
+        while asleep() {
+            self.token.park();
+            if !planted("park.leave_again") {
+                self.token.leave();
+            }
         }
     }
 
-use super::{Ordering, ordering_at, planted};
-
-#[cfg(any(loom, shuttle))]
-use stand_in::Token;
-#[cfg(not(any(loom, shuttle)))]
-use token::Token;
-
-/// Where a thread sleeps; see the module's text.
-#[derive(Debug, Default)]
-pub struct Parker {
-    token: Token,
+    /// [`Parker::park_while`], but no longer than until `deadline`.
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn park_while_until(&self, asleep: impl Fn() -> bool, deadline: std::time::Instant) {
+        self.token.leave();
+        while asleep() {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+            self.token.leave();
+        }
     }
 
     /// Wakes the sleeper, after the word was changed. Where nobody has left a handle, nobody sleeps.

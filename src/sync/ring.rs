@@ -14,14 +14,40 @@ pub use real::{Consumer, Producer, ring};
 #[cfg(not(any(loom, shuttle)))]
 mod real {
     /// The writing end.
+    ///
+    /// ```
+    /// use twelvefold::sync::ring::ring;
+    ///
+    /// let (mut producer, _consumer) = ring(3);
+    /// assert_eq!(producer.push(1), Ok(()));
+    /// assert_eq!((producer.cached_room(), producer.push_slice(&[2, 3, 4])), (2, 2));
+    /// assert!(!producer.has_room());
+    /// ```
     #[derive(Debug)]
     pub struct Producer<T>(rtrb::Producer<T>);
 
     /// The reading end.
+    ///
+    /// ```
+    /// use twelvefold::sync::ring::ring;
+    ///
+    /// let (mut producer, mut consumer) = ring(3);
+    /// producer.push_slice(&[1, 2, 3]);
+    /// let mut chunk = [0; 2];
+    /// assert_eq!((consumer.pop_slice(&mut chunk), chunk), (2, [1, 2]));
+    /// assert_eq!(consumer.pop(), Some(3));
+    /// assert!(consumer.is_empty());
+    /// ```
     #[derive(Debug)]
     pub struct Consumer<T>(rtrb::Consumer<T>);
 
     /// A ring of `capacity` items.
+    ///
+    /// ```
+    /// let (mut producer, mut consumer) = twelvefold::sync::ring::ring(1);
+    /// assert_eq!([producer.push('a'), producer.push('b')], [Ok(()), Err('b')]);
+    /// assert_eq!([consumer.pop(), consumer.pop()], [Some('a'), None]);
+    /// ```
     pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
         let (producer, consumer) = rtrb::RingBuffer::new(capacity);
         (Producer(producer), Consumer(consumer))

@@ -11,6 +11,15 @@ pub use std::thread::JoinHandle;
 
 /// Starts a thread called `name` (at most 15 bytes show in `ps -eLf` and `htop`).
 ///
+/// ```
+/// use twelvefold::sync::spawn_named;
+///
+/// let thread = spawn_named("adder", || 1 + 1)?;
+/// assert_eq!(thread.thread().name(), Some("adder"));
+/// assert_eq!(thread.join().unwrap(), 2);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
 /// # Errors
 /// The system's reason when it refuses another thread.
 pub fn spawn_named<T: Send + 'static>(

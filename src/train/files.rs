@@ -330,7 +330,7 @@ fn put_in_place(folder: &Path, layout: &Layout) -> Result<(), Error> {
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 /// A folder that has one of these already holds a run.
@@ -358,6 +358,7 @@ impl RunFolder {
             // Some network file systems know no locks: the run goes without.
             Err(TryLockError::Error(_)) => {}
         }
+        let claimed = Self { path: path.to_path_buf(), lock };
         FileSet::recover(path, &super::checkpoint::LAYOUT)?;
         for mark in MARKS {
             if !overwrite && exists(&path.join(mark))? {
@@ -368,12 +369,20 @@ impl RunFolder {
             }
         }
         drop(AtomicFile::create(path.join("probe"))?);
-        Ok(Self { path: path.to_path_buf(), _lock: lock })
+        Ok(claimed)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // Said outright: a child that another thread is just starting holds a copy of the open file
+        // until it executes, and with it the lock. Where there is no lock, there is none to lose.
+        let _ = self.lock.unlock();
     }
 }
 

