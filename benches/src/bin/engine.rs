@@ -14,6 +14,7 @@ use std::io::{Write as _, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
+use twelvefold_benches::engine::measure::Others;
 use twelvefold_benches::engine::{Scale, report, rows};
 
 /// Runs the engine and its peers in turns and says what was reached.
@@ -53,6 +54,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         }
         return Ok(());
     }
+    let others = Others::watch();
     let mut outcomes = Vec::new();
     write!(out, "{}", report::HEAD)?;
     for row in rows {
@@ -70,6 +72,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let met = asked().filter(|met| *met).count();
     let seconds = started.elapsed().as_secs_f64();
     writeln!(out, "\n{met} of {} reached; {rounds} rounds in {seconds:.0} s", asked().count())?;
+    if let Some(share) = others.share() {
+        let share = share * 100.0;
+        writeln!(out, "others used {share:.0} % of the processors meanwhile")?;
+    }
     if options.quick {
         writeln!(out, "a quick run: not for figures")?;
     }

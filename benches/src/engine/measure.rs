@@ -4,6 +4,7 @@
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 use std::hint::spin_loop;
@@ -27,6 +28,50 @@ pub(crate) fn voluntary_switches() -> u64 {
 pub(crate) fn own_voluntary_switches() -> u64 {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).expect("the counters of the own thread");
     usage.voluntary_context_switches() as u64
+}
+
+/// Tells how much of the machine others used while this process measured: figures count only when
+/// that is next to nothing.
+#[derive(Debug)]
+pub struct Others {
+    machine: Option<[f64; 2]>,
+    own: f64,
+}
+
+impl Others {
+    /// From now on.
+    pub fn watch() -> Others {
+        Others { machine: machine_time(), own: own_time() }
+    }
+
+    /// The share of all processors that others used since then, steal included, from 0 to 1; `None`
+    /// where `/proc/stat` cannot be read.
+    pub fn share(&self) -> Option<f64> {
+        let ([busy_before, all_before], [busy, all]) = (self.machine?, machine_time()?);
+        let others = busy - busy_before - (own_time() - self.own);
+        (all > all_before).then(|| (others / (all - all_before)).clamp(0.0, 1.0))
+    }
+}
+
+/// Seconds of this process and of the children it has waited for.
+fn own_time() -> f64 {
+    let children = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0.0, |usage| {
+        let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 * 1e-6;
+        seconds(usage.user_time()) + seconds(usage.system_time())
+    });
+    processor_time().as_secs_f64() + children
+}
+
+/// Seconds in which the machine's processors were busy, and all seconds.
+fn machine_time() -> Option<[f64; 2]> {
+    /// The kernel shows hundredths of a second to users, whatever it counts in.
+    const TICKS: f64 = 100.0;
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let first = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<f64> = first.split_whitespace().filter_map(|t| t.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests are counted in user already.
+    let all: f64 = ticks.get(..8)?.iter().sum();
+    Some([(all - ticks[3] - ticks[4]) / TICKS, all / TICKS])
 }
 
 /// Keeps the calling thread on the `nth` core it may use, so that two threads never share one by

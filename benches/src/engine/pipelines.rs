@@ -194,7 +194,7 @@ impl Stamps {
         Stamps { start: Instant::now(), left: (0..items).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// One item in [`PAUSE`].
+    /// One item in [`PAUSE`], for a source that sleeps.
     pub(super) fn source(&self) -> impl Iterator<Item = u64> + Send + use<> {
         let stamps = self.clone();
         (0..self.left.len() as u64).inspect(move |item| {
