@@ -5,6 +5,7 @@
 //! | implementation | who works |
 //! |---|---|
 //! | `ours_leaves2`, `ours_leaves12` | leaves of a pool, as many awake as there are cores; the publisher sleeps |
+//! | `ours_help_leaves2`, `ours_help_leaves12` | [`Workers`]: the same, but the caller works too while it waits |
 //! | `mutex_two_condvars` | a worker for each task: one mutex held while it works, one condvar each way; main hands out to all, then waits for all in order |
 //! | `serial` | nobody: the caller's own loop, the least that the work can take on one core |
 //!
@@ -20,6 +21,7 @@ use twelvefold::engine::crew::Crew;
 use twelvefold::engine::pool::{Leaf, Publisher, pool};
 use twelvefold::engine::shutdown::{Shutdown, Wake};
 use twelvefold::engine::wait::Event;
+use twelvefold::engine::workers::Workers;
 use twelvefold::sync::cores;
 
 const GROUPS: [usize; 2] = [2, 12];
@@ -142,6 +144,33 @@ impl Drop for Ours {
         }
         let ledger = self.publisher.pool().abandon();
         assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
+    }
+}
+
+/// The pool alone, whose waiter helps.
+struct Helped(Option<Workers<'static, Task>>);
+
+impl Helped {
+    fn new(leaves: usize) -> Helped {
+        let workers = Workers::new(leaves, |_, task: Task| {
+            task.run();
+            Ok(())
+        });
+        Helped(Some(workers.expect("the system gives a thread")))
+    }
+}
+
+impl Dispatch for Helped {
+    fn group(&mut self, tasks: usize, task: &Task) {
+        let workers = self.0.as_mut().expect("it is closed at the end only");
+        workers.step((0..tasks).map(|_| task.clone())).expect("nobody stops this pool");
+    }
+}
+
+impl Drop for Helped {
+    fn drop(&mut self) {
+        let ledger = self.0.take().map(|workers| workers.close().expect("no task fails").ledger);
+        assert!(ledger.is_some_and(|l| (l.made, l.lost, l.abandoned) == (l.finished, 0, 0)));
     }
 }
 
@@ -271,6 +300,8 @@ fn dispatch(criterion: &mut Criterion) {
             row(&mut group, &id("serial"), case, || Serial);
             row(&mut group, &id("ours_leaves2"), case, || Ours::new(2));
             row(&mut group, &id("ours_leaves12"), case, || Ours::new(12));
+            row(&mut group, &id("ours_help_leaves2"), case, || Helped::new(2));
+            row(&mut group, &id("ours_help_leaves12"), case, || Helped::new(12));
             row(&mut group, &id("mutex_two_condvars"), case, || MutexTwoCondvars::new(tasks));
         }
     }

@@ -8,8 +8,10 @@ use super::error::{BoxError, Cause, Error, Fault, Payload};
 use super::shutdown::Shutdown;
 use super::wait::census;
 use crate::sync::{Arc, JoinHandle, spawn_named};
+#[cfg(not(loom))]
+use crate::sync::{Scope, ScopedJoinHandle, spawn_scoped};
 use std::cell::Cell;
-use std::io;
+use std::{io, thread};
 
 /// What a thread knows of its place.
 #[derive(Debug)]
@@ -22,6 +24,11 @@ pub struct Seat {
 }
 
 impl Seat {
+    fn new(shutdown: &Arc<Shutdown>, number: usize) -> Self {
+        let (item, lent) = (Cell::new(0), Cell::new(None));
+        Seat { shutdown: shutdown.clone(), number, item, lent }
+    }
+
     /// The run's state.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
@@ -107,15 +114,11 @@ impl Crew {
         body: impl FnOnce(&Seat) -> Result<(), BoxError> + Send + 'static,
     ) -> Result<(), Error> {
         let number = self.members.len();
-        let (item, lent) = (Cell::new(0), Cell::new(None));
-        let seat = Seat { shutdown: self.shutdown.clone(), number, item, lent };
+        let seat = Seat::new(&self.shutdown, number);
         let stage = stage.to_owned();
         let run = move || run_body(seat, stage, worker, body);
-        let handle = if self.is_refused(number) {
-            Err(io::Error::new(io::ErrorKind::WouldBlock, "refused by a test"))
-        } else {
-            spawn_named(thread, run)
-        };
+        let handle =
+            if self.is_refused(number) { Err(refused()) } else { spawn_named(thread, run) };
         match handle {
             Ok(handle) => {
                 self.members.push(Member { handle });
@@ -136,27 +139,14 @@ impl Crew {
         self.join_all()
     }
 
+    /// [`Crew::join`] without the choice: what each thread ended with, in the order of their start.
+    pub(super) fn join_faults(&mut self) -> Vec<Option<Fault>> {
+        self.members.drain(..).map(|member| outcome(member.handle.join())).collect()
+    }
+
     fn join_all(&mut self) -> Result<(), Error> {
-        let first = |shutdown: &Shutdown| shutdown.first_fault();
-        let mut faults: Vec<Option<Fault>> = Vec::new();
-        for member in self.members.drain(..) {
-            // A body's panic is caught inside; a panic that still arrives here came from dropping
-            // the payload or the body itself, and loses nothing but its place.
-            let outcome = member.handle.join().unwrap_or_else(|payload| {
-                Some(Fault {
-                    stage: "thread".to_owned(),
-                    worker: 0,
-                    item: 0,
-                    cause: Cause::Panic(Payload::new(payload)),
-                })
-            });
-            faults.push(outcome);
-        }
-        let chosen = first(&self.shutdown).and_then(|n| faults.get_mut(n).and_then(Option::take));
-        match chosen.or_else(|| faults.into_iter().flatten().next()) {
-            Some(fault) => Err(Error::Fault(fault)),
-            None => Ok(()),
-        }
+        let faults = self.join_faults();
+        first(&self.shutdown, faults)
     }
 
     fn stop_and_join(&mut self) {
@@ -185,6 +175,77 @@ impl Drop for Crew {
     }
 }
 
+/// The threads of a scope: like a [`Crew`], whose bodies may borrow. The scope joins what is left.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub(super) struct ScopedCrew<'scope> {
+    shutdown: Arc<Shutdown>,
+    members: Vec<ScopedJoinHandle<'scope, Option<Fault>>>,
+    pub(super) refuse: Option<usize>,
+}
+
+#[cfg(not(loom))]
+impl<'scope> ScopedCrew<'scope> {
+    pub(super) fn new(shutdown: Arc<Shutdown>) -> Self {
+        ScopedCrew { shutdown, members: Vec::new(), refuse: None }
+    }
+
+    /// As [`Crew::spawn`].
+    pub(super) fn spawn(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        thread: &str,
+        stage: &str,
+        worker: usize,
+        body: impl FnOnce(&Seat) -> Result<(), BoxError> + Send + 'scope,
+    ) -> Result<(), Error> {
+        let number = self.members.len();
+        let seat = Seat::new(&self.shutdown, number);
+        let stage = stage.to_owned();
+        let run = move || run_body(seat, stage, worker, body);
+        let handle = if self.refuse == Some(number) {
+            Err(refused())
+        } else {
+            spawn_scoped(scope, thread, run)
+        };
+        self.members.push(handle.map_err(|source| {
+            self.shutdown.cancel();
+            Error::Spawn { thread: thread.to_owned(), source }
+        })?);
+        Ok(())
+    }
+
+    pub(super) fn join_faults(&mut self) -> Vec<Option<Fault>> {
+        self.members.drain(..).map(|handle| outcome(handle.join())).collect()
+    }
+}
+
+fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "refused by a test")
+}
+
+/// A body's panic is caught inside; a panic that still arrives at the join came from dropping the
+/// payload or the body itself, and loses nothing but its place.
+fn outcome(joined: thread::Result<Option<Fault>>) -> Option<Fault> {
+    joined.unwrap_or_else(|payload| {
+        Some(Fault {
+            stage: "thread".to_owned(),
+            worker: 0,
+            item: 0,
+            cause: Cause::Panic(Payload::new(payload)),
+        })
+    })
+}
+
+/// The fault of the thread that poisoned the run first, else any.
+pub(super) fn first(shutdown: &Shutdown, mut faults: Vec<Option<Fault>>) -> Result<(), Error> {
+    let chosen = shutdown.first_fault().and_then(|n| faults.get_mut(n).and_then(Option::take));
+    match chosen.or_else(|| faults.into_iter().flatten().next()) {
+        Some(fault) => Err(Error::Fault(fault)),
+        None => Ok(()),
+    }
+}
+
 fn run_body(
     seat: Seat,
     stage: String,
@@ -207,7 +268,7 @@ fn run_body(
 }
 
 /// The one place where a panic is caught. Not under loom, where it would swallow loom's own report.
-fn catch<R>(body: impl FnOnce() -> R) -> std::thread::Result<R> {
+pub(super) fn catch<R>(body: impl FnOnce() -> R) -> thread::Result<R> {
     #[cfg(not(loom))]
     {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))

@@ -82,8 +82,24 @@ impl Latch {
         self.missing.fetch_add(tasks, Ordering::Relaxed);
     }
 
+    /// Adds a task as [`Latch::add`] does, unless the step then had more than `limit` unfinished
+    /// ones; whether it did.
+    pub fn try_add(&self, limit: usize) -> bool {
+        // Both Relaxed, as in `add`; the step cannot end in between, so undoing is no arrival.
+        let missing = self.missing.fetch_add(1, Ordering::Relaxed) - HELD;
+        if missing >= limit {
+            self.missing.fetch_sub(1, Ordering::Relaxed);
+        }
+        missing < limit
+    }
+
     /// One task is finished. `Some` for the last one.
     pub fn arrive(&self) -> Option<Last<'_>> {
+        self.arrive_many(1)
+    }
+
+    /// `tasks` tasks are finished, 1 at least. `Some` when the last one is among them.
+    pub fn arrive_many(&self, tasks: usize) -> Option<Last<'_>> {
         // Release: what this task wrote is visible to the last arriver. Acquire: the last arriver
         // sees what all wrote. Either half missing lets the next phase read old gradients.
         let order = if planted("latch.arrive.release") {
@@ -93,7 +109,7 @@ impl Latch {
         } else {
             Ordering::AcqRel
         };
-        (self.missing.fetch_sub(1, order) == HELD + 1).then_some(Last(self))
+        (self.missing.fetch_sub(tasks, order) == HELD + tasks).then_some(Last(self))
     }
 
     /// How many steps are complete.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`edge`] | a bounded ring between two stages, which waits, closes and keeps a ledger |
 //! | [`pool`] | work-stealing workers: claim, steal, sleep, wake, close |
+//! | [`workers`] | the pool with its threads: hand out a step, wait, close |
 //! | [`latch`] | "this step is complete" |
 //! | [`wait`], [`sleepers`] | how a thread sleeps, and who wakes it |
 //! | [`shutdown`] | one-way stop, and the first fault |
@@ -67,6 +68,7 @@ pub mod shutdown;
 pub mod sleepers;
 pub mod stage;
 pub mod wait;
+pub mod workers;
 
 pub use error::{BoxError, Cause, Error, Fault, Payload};
 

@@ -9,7 +9,7 @@
 //! meant for work: it passes the wake on.
 
 use super::wait::{Sleeper, census};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, ordering_at, planted};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, planted};
 use crossbeam_utils::CachePadded;
 
 const BITS: usize = 64;
@@ -73,6 +73,25 @@ impl Sleepers {
         self.wake_fenced(usize::MAX, usize::MAX);
     }
 
+    /// How many sleep, or are about to; too high for a moment, never too low.
+    pub(super) fn asleep(&self) -> usize {
+        // Relaxed: a hint, unless the caller has fenced.
+        self.asleep.load(Ordering::Relaxed)
+    }
+
+    /// Wakes worker `index` if it sleeps, whatever the limit. The caller has fenced after publishing
+    /// what it waits for.
+    pub(super) fn wake_at(&self, index: usize) {
+        let (word, bit) = self.berth(index).word();
+        // Relaxed, as in `claim`.
+        if word.load(Ordering::Relaxed) & bit != 0
+            && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+        {
+            self.asleep.fetch_sub(1, Ordering::Relaxed);
+            self.parkers[index].unpark();
+        }
+    }
+
     fn wake_fenced(&self, wanted: usize, limit: usize) {
         for _ in 0..wanted {
             // Relaxed: ordered by the fence. `asleep` may be too high for a moment, never too low
@@ -94,11 +113,9 @@ impl Sleepers {
             let mut seen = word.load(Ordering::Relaxed);
             while seen != 0 {
                 let bit = seen & seen.wrapping_neg();
-                // Acquire pairs with the Release half of the announcing `fetch_or`: the owner's
-                // registration is visible before the unpark. Release hands the waker's
-                // publication to a sleeper that finds its bit cleared.
-                let order = ordering_at("sleepers.claim.order", Ordering::AcqRel);
-                let before = word.fetch_and(!bit, order);
+                // Relaxed: the published work has a pair of its own, and the parker's handle
+                // orders this word.
+                let before = word.fetch_and(!bit, Ordering::Relaxed);
                 if before & bit != 0 {
                     self.asleep.fetch_sub(1, Ordering::Relaxed);
                     return Some(w * BITS + bit.trailing_zeros() as usize);
@@ -117,23 +134,22 @@ pub(super) struct Berth<'a> {
     index: usize,
 }
 
-impl Berth<'_> {
-    fn word(&self) -> (&AtomicU64, u64) {
+impl<'a> Berth<'a> {
+    fn word(&self) -> (&'a AtomicU64, u64) {
         (&self.set.words[self.index / BITS], 1 << (self.index % BITS))
     }
 }
 
 impl Sleeper for Berth<'_> {
     fn announce(&self) {
-        self.set.parkers[self.index].register();
         // Before the bit, so that the count never lags behind the bits.
         self.set.asleep.fetch_add(1, Ordering::Relaxed);
         let (word, bit) = self.word();
         if planted("sleepers.announce") {
             fence(Ordering::SeqCst);
         }
-        // Release: whoever claims the bit sees the registered owner.
-        word.fetch_or(bit, ordering_at("sleepers.announce.order", Ordering::AcqRel));
+        // Relaxed: the fence below orders it, and it publishes nothing else.
+        word.fetch_or(bit, Ordering::Relaxed);
         // Orders bit and count before the worker's second look at all queues; pairs with the fence
         // in `wake` and `wake_all`.
         if !planted("sleepers.announce.fence") && !planted("sleepers.announce") {
@@ -144,19 +160,16 @@ impl Sleeper for Berth<'_> {
     fn sleep(&self) {
         let (word, bit) = self.word();
         census::parked();
-        // Acquire: pairs with the claimer's `fetch_and`.
-        let order = ordering_at("sleepers.sleep.acquire", Ordering::Acquire);
-        while word.load(order) & bit != 0 {
-            self.set.parkers[self.index].park();
-        }
+        // Relaxed: see `Parker`.
+        self.set.parkers[self.index].park_while(|| word.load(Ordering::Relaxed) & bit != 0);
         census::unparked();
     }
 
     fn withdraw(&self) {
         let (word, bit) = self.word();
-        // A read-modify-write: a waker may claim the bit at this moment.
-        let order = ordering_at("sleepers.withdraw.order", Ordering::AcqRel);
-        if word.fetch_and(!bit, order) & bit != 0 {
+        // A read-modify-write: a waker may claim the bit at this moment. Relaxed: it publishes
+        // nothing, and a wake that is passed on begins with a fence.
+        if word.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
             self.set.asleep.fetch_sub(1, Ordering::Relaxed);
         } else if !planted("sleepers.withdraw.pass_on") {
             // Somebody spent a wake on this worker, which was awake: there may be work that the

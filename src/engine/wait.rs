@@ -20,7 +20,7 @@
 //! Spinning pays only while the thread waited for is running: a pause spins for about 50 µs at
 //! most, and only while the engine's awake threads fit the cores.
 
-use crate::sync::{self, AtomicU32, Ordering, Parker, fence, ordering_at, planted};
+use crate::sync::{self, AtomicU32, Ordering, Parker, fence, planted};
 
 /// `pause` instructions before the first yield: 25 ns each on Zen 4, so about 50 µs.
 #[cfg(not(loom))]
@@ -114,6 +114,10 @@ impl<'a, S: Sleeper> Waiter<'a, S> {
         }
     }
 
+    fn skip_spinning(&mut self) {
+        self.pauses = self.pauses.max(SPINS + YIELDS);
+    }
+
     /// Something was found: the next pause starts from the beginning.
     pub fn reset(&mut self) {
         if self.announced {
@@ -133,7 +137,8 @@ impl<S: Sleeper> Drop for Waiter<'_, S> {
 const AWAKE: u32 = 0;
 const ASLEEP: u32 = 1;
 
-/// The sleeping place of one thread, which any number of others may wake.
+/// The sleeping place of one thread at a time, the owner, which any number of others may wake. What
+/// waits on an event may move to another thread between two waits.
 ///
 /// | state  | owner                            | others ([`Event::wake`])            |
 /// |--------|----------------------------------|-------------------------------------|
@@ -163,7 +168,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event whose owner will be the first thread that waits on it.
+    /// An event on which nobody waits.
     pub fn new() -> Self {
         Self::default()
     }
@@ -186,15 +191,15 @@ impl Event {
 
     #[cold]
     fn wake_sleeper(&self) {
-        // A read-modify-write, so that one of several wakers unparks. Acquire pairs with the
-        // Release half of the announcing swap: it makes the owner's `register` visible here.
-        let order = ordering_at("event.wake.order", Ordering::AcqRel);
-        if self.state.swap(AWAKE, order) == ASLEEP && !planted("event.wake.unpark") {
+        // A read-modify-write, so that one of several wakers unparks. Relaxed: what was published has
+        // a pair of its own, and the parker's handle orders this word.
+        if self.state.swap(AWAKE, Ordering::Relaxed) == ASLEEP && !planted("event.wake.unpark") {
             self.parker.unpark();
         }
     }
 
-    /// Waits until `ready` says so. Only the owner may call it.
+    /// Waits until `ready` says so. By one thread at a time: a second one would be woken in place of
+    /// the first.
     #[inline]
     pub fn wait(&self, mut ready: impl FnMut() -> bool) {
         let mut waiter = Waiter::new(self);
@@ -202,16 +207,51 @@ impl Event {
             waiter.pause();
         }
     }
+
+    /// [`Event::wait`] for what is known to take longer than a wake: sleeps after the first look.
+    pub fn wait_without_spinning(&self, mut ready: impl FnMut() -> bool) {
+        let mut waiter = Waiter::new(self);
+        while !ready() {
+            waiter.skip_spinning();
+            waiter.pause();
+        }
+    }
+
+    /// [`Event::wait`], but no longer than `timeout`; whether it became ready.
+    #[cfg(not(loom))]
+    pub fn wait_for(&self, timeout: std::time::Duration, mut ready: impl FnMut() -> bool) -> bool {
+        let Some(deadline) = std::time::Instant::now().checked_add(timeout) else {
+            self.wait(ready);
+            return true;
+        };
+        let mut waiter = Waiter::new(self);
+        loop {
+            if ready() {
+                return true;
+            }
+            if std::time::Instant::now() >= deadline {
+                return false;
+            }
+            if waiter.is_announced() {
+                census::parked();
+                let asleep = || self.state.load(Ordering::Relaxed) == ASLEEP;
+                self.parker.park_while_until(asleep, deadline);
+                census::unparked();
+                waiter.reset();
+            } else {
+                waiter.pause();
+            }
+        }
+    }
 }
 
 impl Sleeper for Event {
     fn announce(&self) {
-        self.parker.register();
-        // Release: whoever reads ASLEEP also sees the registered owner.
         if planted("event.announce") {
             fence(Ordering::SeqCst);
         }
-        self.state.swap(ASLEEP, ordering_at("event.announce.order", Ordering::AcqRel));
+        // Relaxed: the fence below orders it, and it publishes nothing else.
+        self.state.swap(ASLEEP, Ordering::Relaxed);
         // Orders the announcement before the owner's second look; pairs with the fence in `wake`.
         if !planted("event.announce.fence") && !planted("event.announce") {
             fence(Ordering::SeqCst);
@@ -220,19 +260,16 @@ impl Sleeper for Event {
 
     fn sleep(&self) {
         census::parked();
-        // In a loop: a park may end without a wake, and a token may be left from an earlier round.
-        // Acquire: pairs with the waker's swap, so that the owner sees what was published before.
-        let order = ordering_at("event.sleep.acquire", Ordering::Acquire);
-        while self.state.load(order) == ASLEEP {
-            self.parker.park();
-        }
+        // Relaxed: see `Parker`; what was published has a pair of its own.
+        self.parker.park_while(|| self.state.load(Ordering::Relaxed) == ASLEEP);
         census::unparked();
     }
 
     fn withdraw(&self) {
         // A read-modify-write, like every write to this word: a waker may swap it at this moment.
-        // Its unpark then leaves a token, which the loop in `sleep` absorbs.
-        self.state.swap(AWAKE, ordering_at("event.withdraw.order", Ordering::AcqRel));
+        // Its unpark then leaves a token, which the loop in `Parker` absorbs. Relaxed: it publishes
+        // nothing.
+        self.state.swap(AWAKE, Ordering::Relaxed);
     }
 }
 
@@ -255,25 +292,32 @@ pub(crate) mod census {
         static COUNTED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Counts the calling thread as the engine's while it lives.
+    /// Counts the calling thread as the engine's while it lives; once, if it is counted already.
     #[derive(Debug)]
-    pub(crate) struct Member(());
+    pub(crate) struct Member {
+        first: bool,
+        /// It belongs to its thread.
+        _here: std::marker::PhantomData<*const ()>,
+    }
 
     impl Member {
         pub(crate) fn enter() -> Self {
             #[cfg(not(loom))]
-            {
-                COUNTED.set(true);
+            let first = !COUNTED.replace(true);
+            #[cfg(loom)]
+            let first = false;
+            #[cfg(not(loom))]
+            if first {
                 AWAKE.fetch_add(1, Ordering::Relaxed);
             }
-            Member(())
+            Member { first, _here: std::marker::PhantomData }
         }
     }
 
     impl Drop for Member {
         fn drop(&mut self) {
             #[cfg(not(loom))]
-            {
+            if self.first {
                 COUNTED.set(false);
                 AWAKE.fetch_sub(1, Ordering::Relaxed);
             }

@@ -20,6 +20,8 @@ pub use exclusive::Exclusive;
 pub use mutation::{ordering_at, planted};
 pub use park::Parker;
 pub use spawn::{JoinHandle, spawn_named};
+#[cfg(not(loom))]
+pub use spawn::{Scope, ScopedJoinHandle, scope, spawn_scoped};
 pub use std::sync::Arc;
 
 #[cfg(not(loom))]

@@ -40,6 +40,20 @@ mod real {
             self.0.cached_slots()
         }
 
+        /// Room for this many items, by a look at the other end's index.
+        #[inline]
+        pub fn room(&self) -> usize {
+            self.0.slots()
+        }
+
+        /// Appends the first of `items`, no more than `max` and no more than there is room for,
+        /// published at once; how many they were.
+        #[inline]
+        pub fn push_iter(&mut self, items: impl Iterator<Item = T>, max: usize) -> usize {
+            let fits = max.min(self.0.cached_slots());
+            self.0.write_chunk_uninit(fits).map_or(0, |chunk| chunk.fill_from_iter(items))
+        }
+
         /// Appends an item, or gives it back when the ring is full.
         ///
         /// # Errors
@@ -70,6 +84,15 @@ mod real {
         #[inline]
         pub fn pop(&mut self) -> Option<T> {
             self.0.pop().ok()
+        }
+
+        /// Moves up to `max` items to the end of `out`, released at once; how many they were.
+        #[inline]
+        pub fn pop_into(&mut self, out: &mut Vec<T>, max: usize) -> usize {
+            let there = self.0.slots().min(max);
+            let Ok(chunk) = self.0.read_chunk(there) else { return 0 };
+            out.extend(chunk);
+            there
         }
 
         /// Fills the front of `out` with what is there, released at once; how many they were.
@@ -136,6 +159,18 @@ mod stand_in {
             shared.slots.len() - used
         }
 
+        /// Room for this many items.
+        pub fn room(&self) -> usize {
+            self.cached_room()
+        }
+
+        /// Appends the first of `items`, no more than `max` and no more than there is room for; how
+        /// many they were.
+        pub fn push_iter(&mut self, items: impl Iterator<Item = T>, max: usize) -> usize {
+            let fits = max.min(self.cached_room());
+            items.take(fits).filter_map(|item| self.push(item).ok()).count()
+        }
+
         /// Appends an item, or gives it back when the ring is full.
         ///
         /// # Errors
@@ -182,6 +217,13 @@ mod stand_in {
             // Pairs with the producer's Acquire of `head`: the slot is empty before it is reused.
             shared.head.store(head + 1, Ordering::Release);
             item
+        }
+
+        /// Moves up to `max` items to the end of `out`; how many they were.
+        pub fn pop_into(&mut self, out: &mut Vec<T>, max: usize) -> usize {
+            let before = out.len();
+            out.extend(std::iter::from_fn(|| self.pop()).take(max));
+            out.len() - before
         }
 
         /// Fills the front of `out` with what is there; how many they were.

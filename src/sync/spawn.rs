@@ -24,3 +24,19 @@ pub fn spawn_named<T: Send + 'static>(
         loom::thread::Builder::new().name(name.to_owned()).spawn(body)
     }
 }
+
+#[cfg(not(loom))]
+pub use std::thread::{Scope, ScopedJoinHandle, scope};
+
+/// [`spawn_named`] for a thread that may borrow what outlives `scope`.
+///
+/// # Errors
+/// The system's reason when it refuses another thread.
+#[cfg(not(loom))]
+pub fn spawn_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, body)
+}

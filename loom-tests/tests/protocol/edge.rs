@@ -134,6 +134,80 @@ fn no_snapshot_shows_more_out_than_in() {
     });
 }
 
+/// The receiver wants no more while the sender sleeps on a full ring: the item comes back, what was
+/// sent before is received. The receiver stays, so that its going does not wake the sender.
+#[test]
+fn a_receiver_that_closes_takes_all_that_was_sent() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        tx.send(1).unwrap();
+        let sender = spawn(move || {
+            assert_eq!(tx.send(2), Err(2));
+            drop(tx);
+        });
+        rx.close();
+        assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
+        sender.join().unwrap();
+        drop(rx);
+    });
+}
+
+/// Through buffers: the room that an unloaded chunk leaves wakes a sender that waits for it, the
+/// flush wakes the receiver, and the last item comes before the end.
+#[test]
+fn buffered_ends_hand_over_every_item() {
+    model(|| {
+        let (tx, rx) = ends(1);
+        let meter = tx.meter();
+        let (mut tx, mut rx) = (tx.buffered(2), rx.buffered(2));
+        let sender = spawn(move || {
+            (1..=2).for_each(|n| tx.send(n).unwrap());
+            tx
+        });
+        assert_eq!((rx.recv(), rx.recv()), (Some(1), Some(2)));
+        let tx = sender.join().unwrap();
+        drop(tx);
+        assert_eq!(rx.recv(), None);
+        drop(rx);
+        let count = meter.count();
+        assert_eq!((count.items_in, count.items_out, count.abandoned), (2, 2, 0));
+    });
+}
+
+/// The last item of a buffer comes between the receiver's empty look and its look at the closed bit.
+#[test]
+fn the_last_buffered_item_is_seen_before_the_close() {
+    model(|| {
+        let (tx, rx) = ends(1);
+        let (mut tx, mut rx) = (tx.buffered(1), rx.buffered(1));
+        let sender = spawn(move || tx.send(1).unwrap());
+        assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
+        sender.join().unwrap();
+    });
+}
+
+/// An end that has slept moves to another thread and sleeps there: each wake reaches the thread that
+/// sleeps now.
+#[test]
+fn an_end_that_moves_between_threads_is_woken_where_it_sleeps() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let first = spawn(move || {
+            assert_eq!(rx.recv(), Some(1));
+            rx
+        });
+        tx.send(1).unwrap();
+        let mut rx = first.join().unwrap();
+        let second = spawn(move || {
+            assert_eq!(rx.recv(), Some(2));
+            rx
+        });
+        tx.send(2).unwrap();
+        drop(second.join().unwrap());
+        drop(tx);
+    });
+}
+
 /// Chunks: what fits is sent at once, the rest waits.
 #[test]
 fn a_slice_longer_than_the_ring_arrives_whole() {

@@ -12,3 +12,4 @@ mod mutants;
 mod pool;
 mod shutdown;
 mod support;
+mod workers;

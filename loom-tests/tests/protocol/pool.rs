@@ -1,6 +1,6 @@
 //! The pool: publish, steal, sleep and wake, phases, draining, the end.
 
-use crate::support::{Plain, spawn, work};
+use crate::support::{Meeting, Plain, spawn, work};
 use loom_tests::{model, wide_model};
 use twelvefold::engine::pool::{Leaf, Publisher, pool};
 use twelvefold::engine::shutdown::{Shutdown, Wake};
@@ -229,30 +229,6 @@ fn no_snapshot_shows_more_finished_than_taken() {
         publisher.close();
         thread.join().unwrap();
     });
-}
-
-/// Where `n` tasks wait until all of them have started, sleeping on events of their own.
-#[derive(Debug)]
-struct Meeting {
-    arrived: AtomicUsize,
-    events: Vec<Event>,
-}
-
-impl Meeting {
-    fn new(n: usize) -> Arc<Self> {
-        let events = (0..n).map(|_| Event::new()).collect();
-        Arc::new(Meeting { arrived: AtomicUsize::new(0), events })
-    }
-
-    fn meet(&self, me: usize) {
-        self.arrived.fetch_add(1, Ordering::AcqRel);
-        for (other, event) in self.events.iter().enumerate() {
-            if other != me {
-                event.wake();
-            }
-        }
-        self.events[me].wait(|| self.arrived.load(Ordering::Acquire) == self.events.len());
-    }
 }
 
 fn meet_on(

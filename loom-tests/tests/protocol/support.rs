@@ -3,7 +3,8 @@
 #![expect(unsafe_code, reason = "a cell that loom checks for races")]
 
 use twelvefold::engine::pool::Leaf;
-use twelvefold::sync::{Arc, JoinHandle, UnsafeCell, spawn_named};
+use twelvefold::engine::wait::Event;
+use twelvefold::sync::{Arc, AtomicUsize, JoinHandle, Ordering, UnsafeCell, spawn_named};
 
 #[expect(clippy::unwrap_used, reason = "a thread that does not start is a failed test")]
 pub(crate) fn spawn<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -42,5 +43,29 @@ pub(crate) fn work<T: Send>(leaf: &mut Leaf<T>, mut run: impl FnMut(&mut Leaf<T>
         if let Some(last) = leaf.finish(&pool) {
             leaf.complete(last);
         }
+    }
+}
+
+/// Where `n` tasks wait until all of them have started, sleeping on events of their own.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    arrived: AtomicUsize,
+    events: Vec<Event>,
+}
+
+impl Meeting {
+    pub(crate) fn new(n: usize) -> Arc<Self> {
+        let events = (0..n).map(|_| Event::new()).collect();
+        Arc::new(Meeting { arrived: AtomicUsize::new(0), events })
+    }
+
+    pub(crate) fn meet(&self, me: usize) {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        for (other, event) in self.events.iter().enumerate() {
+            if other != me {
+                event.wake();
+            }
+        }
+        self.events[me].wait(|| self.arrived.load(Ordering::Acquire) == self.events.len());
     }
 }

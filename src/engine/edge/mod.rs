@@ -1,0 +1,235 @@
+//! A bounded edge between two stages: a single-producer single-consumer ring that waits, closes,
+//! and accounts for every item.
+//!
+//! | ends present       | `try_send`           | `try_recv`                                |
+//! |--------------------|----------------------|-------------------------------------------|
+//! | both               | item in, or `Full`   | item out, or `Empty`                      |
+//! | sender gone        | –                    | what is left, then `Closed` (draining)    |
+//! | both, receiver closed | `Closed`, item back | what is left, then `Empty` until the sender goes |
+//! | receiver gone      | `Closed`, item back  | –                                         |
+//! | both gone          | –                    | what was left has been counted abandoned  |
+//!
+//! The last end to go empties the ring: the receiver leaves its half behind for a sender that
+//! outlives it, since an item may be on its way into the ring at that moment.
+//!
+//! Waiting: the sender sleeps on the event given for it when the ring is full, the receiver on its
+//! own when it is empty. Whoever changes what the other waits for fences, looks at the other's
+//! event and wakes it ([`Event::wake`]). Both may share their event with other edges of the same
+//! thread.
+
+mod buffered;
+mod receiver;
+mod sender;
+
+pub use buffered::{BufferedReceiver, BufferedSender};
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+use super::wait::Event;
+use crate::sync::ring::{Consumer, ring};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, UnsafeCell, ordering_at};
+use crossbeam_utils::CachePadded;
+use std::fmt;
+
+const SENDER_GONE: u32 = 1;
+const RECEIVER_GONE: u32 = 2;
+/// The receiver is there and wants no more: see [`Receiver::close`].
+const RECEIVER_CLOSED: u32 = 4;
+
+/// Why an item was not taken; the item comes back.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SendError<T> {
+    /// No room now.
+    Full(T),
+    /// The receiver has gone; nobody will ever take it.
+    Closed(T),
+}
+
+/// Why there is no item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvError {
+    /// None now.
+    Empty,
+    /// The sender has gone and everything it sent has been taken.
+    Closed,
+}
+
+/// An edge's counters at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EdgeCount {
+    /// The name given to [`edge`].
+    pub name: String,
+    /// Items the sender put in.
+    pub items_in: u64,
+    /// Items the receiver took out.
+    pub items_out: u64,
+    /// Items that nobody took, dropped by the last end to go.
+    pub abandoned: u64,
+    /// The most items in the ring at once, as the sender knew it (never too low).
+    pub high_water: u64,
+}
+
+impl EdgeCount {
+    /// Whether every item that went in came out or was counted abandoned. True for every edge
+    /// whose two ends are gone.
+    pub fn balances(&self) -> bool {
+        self.items_in == self.items_out + self.abandoned
+    }
+}
+
+/// What stays of an edge for observers.
+#[derive(Clone)]
+pub struct EdgeMeter(Arc<dyn Counted>);
+
+trait Counted: Send + Sync {
+    fn count(&self) -> EdgeCount;
+}
+
+impl fmt::Debug for EdgeMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.count().fmt(f)
+    }
+}
+
+impl EdgeMeter {
+    /// The counters now. No snapshot shows more out than in.
+    pub fn count(&self) -> EdgeCount {
+        self.0.count()
+    }
+}
+
+#[derive(Debug, Default)]
+struct SenderSide {
+    items_in: AtomicU64,
+    high_water: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct ReceiverSide {
+    items_out: AtomicU64,
+    abandoned: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    name: String,
+    gone: CachePadded<AtomicU32>,
+    sender: CachePadded<SenderSide>,
+    receiver: CachePadded<ReceiverSide>,
+    sender_event: Arc<Event>,
+    receiver_event: Arc<Event>,
+    /// The reading end, left behind by a receiver that went first.
+    left: UnsafeCell<Option<Consumer<T>>>,
+}
+
+mod left_behind {
+    #![expect(unsafe_code, reason = "one cell handed from the receiver to the sender")]
+
+    use super::{Consumer, Shared};
+
+    // SAFETY: `left` is written by the receiver before it sets RECEIVER_GONE, and taken by whichever
+    // end saw the other's bit in its own read-modify-write of `gone`; everything else in
+    // `Shared` is Sync by itself. Items cross threads, hence `T: Send`.
+    unsafe impl<T: Send> Sync for Shared<T> {}
+
+    impl<T> Shared<T> {
+        /// The receiver leaves its end. Only the receiver calls it, once, before RECEIVER_GONE.
+        pub(super) fn leave(&self, consumer: Consumer<T>) {
+            // SAFETY: until RECEIVER_GONE is set nobody but the receiver touches the cell.
+            self.left.with_mut(|left| unsafe { *left = Some(consumer) });
+        }
+
+        /// The last to go takes it. Only the end that saw the other's bit in its own
+        /// read-modify-write calls it, so exactly one does.
+        pub(super) fn take_left(&self) -> Option<Consumer<T>> {
+            // SAFETY: the other end has gone and never touches the cell again; the AcqRel
+            // read-modify-writes of `gone` order its last access before this one.
+            self.left.with_mut(|left| unsafe { (*left).take() })
+        }
+    }
+}
+
+impl<T: Send> Counted for Shared<T> {
+    fn count(&self) -> EdgeCount {
+        // Out before in. Acquire pairs with the receiver's Release, behind which stands the
+        // sender's count of the same item: no snapshot shows more out than in.
+        let order = ordering_at("edge.count.acquire", Ordering::Acquire);
+        let items_out = self.receiver.items_out.load(order);
+        let abandoned = self.receiver.abandoned.load(Ordering::Acquire);
+        EdgeCount {
+            name: self.name.clone(),
+            items_in: self.sender.items_in.load(Ordering::Relaxed),
+            items_out,
+            abandoned,
+            high_water: self.sender.high_water.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// An edge called `name` with room for `capacity` items. Each end sleeps on its event, which
+/// belongs to the thread that will hold that end.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let sink = Arc::new(Event::new());
+/// let (mut tx, mut rx) = edge("numbers", 2, &event, &sink);
+/// let loader = std::thread::spawn(move || (1..=4).try_for_each(|n| tx.send(n)));
+/// assert_eq!(std::iter::from_fn(|| rx.recv()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+/// assert_eq!(loader.join().unwrap(), Ok(()));
+/// ```
+///
+/// # Panics
+/// When `capacity` is 0.
+pub fn edge<T: Send>(
+    name: &str,
+    capacity: usize,
+    sender_event: &Arc<Event>,
+    receiver_event: &Arc<Event>,
+) -> (Sender<T>, Receiver<T>) {
+    assert!(capacity > 0, "an edge needs room for an item");
+    let (producer, consumer) = ring(capacity);
+    let shared = Arc::new(Shared {
+        name: name.to_owned(),
+        gone: CachePadded::new(AtomicU32::new(0)),
+        sender: CachePadded::default(),
+        receiver: CachePadded::default(),
+        sender_event: sender_event.clone(),
+        receiver_event: receiver_event.clone(),
+        left: UnsafeCell::new(None),
+    });
+    (
+        Sender { producer, shared: shared.clone(), sent: 0, high_water: 0, capacity },
+        Receiver { consumer: Some(consumer), shared, taken: 0, abandoned: 0 },
+    )
+}
+
+/// An edge for itself, with room for `capacity` items: a bounded channel from one thread to another.
+/// Each end has a sleeping place of its own, and may move to another thread at any time.
+///
+/// ```
+/// use twelvefold::engine::edge::channel;
+///
+/// let (mut tx, rx) = channel(2);
+/// let numbers = std::thread::spawn(move || (1..=4).try_for_each(|n| tx.send(n)));
+/// assert_eq!(rx.sum::<u32>(), 10); // Ends when the sender has gone.
+/// assert_eq!(numbers.join().unwrap(), Ok(()));
+/// ```
+///
+/// # Panics
+/// When `capacity` is 0.
+pub fn channel<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    edge("channel", capacity, &Arc::new(Event::new()), &Arc::new(Event::new()))
+}
+
+impl<T> Shared<T> {
+    /// Drops and counts what nobody will take. An item whose `Drop` panics is counted too, and the
+    /// rest is dropped all the same.
+    fn abandon(&self, mut consumer: Consumer<T>) {
+        let mut abandoned = 0;
+        while let Some(item) = consumer.pop() {
+            abandoned += 1;
+            super::drop_guarded(item);
+        }
+        self.receiver.abandoned.fetch_add(abandoned, Ordering::Release);
+    }
+}

@@ -1,0 +1,224 @@
+//! The sending end.
+
+use super::buffered::BufferedSender;
+use super::{EdgeMeter, RECEIVER_CLOSED, RECEIVER_GONE, SENDER_GONE, SendError, Shared};
+use crate::sync::ring::Producer;
+use crate::sync::{Arc, Ordering, planted};
+
+/// The sending end. Dropping it closes the edge: the receiver drains what is left.
+#[derive(Debug)]
+pub struct Sender<T> {
+    pub(super) producer: Producer<T>,
+    pub(super) shared: Arc<Shared<T>>,
+    pub(super) sent: u64,
+    pub(super) high_water: u64,
+    pub(super) capacity: usize,
+}
+
+impl<T: Send + 'static> Sender<T> {
+    /// The edge's counters, for observers.
+    pub fn meter(&self) -> EdgeMeter {
+        EdgeMeter(self.shared.clone())
+    }
+}
+
+impl<T: Send> Sender<T> {
+    /// Sends an item if there is room now.
+    ///
+    /// ```
+    /// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+    /// let (mut tx, rx) = edge("e", 1, &event, &event);
+    /// assert_eq!([tx.try_send(1), tx.try_send(2)], [Ok(()), Err(SendError::Full(2))]);
+    /// drop(rx);
+    /// assert_eq!(tx.try_send(2), Err(SendError::Closed(2)));
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Full`] or [`SendError::Closed`], with the item.
+    #[inline]
+    pub fn try_send(&mut self, item: T) -> Result<(), SendError<T>> {
+        if self.is_closed() {
+            return Err(SendError::Closed(item));
+        }
+        if !self.producer.has_room() {
+            return Err(SendError::Full(item));
+        }
+        self.count(1);
+        let pushed = self.producer.push(item);
+        debug_assert!(pushed.is_ok(), "only this end fills the ring, and it saw room");
+        self.published();
+        pushed.map_err(SendError::Full)
+    }
+
+    /// Sends an item, waiting for room. The wait ends with the other end, not with a run's stop: in
+    /// a stage use [`Sender::try_send`] and [`drive`](super::stage::drive).
+    ///
+    /// # Errors
+    /// The item, when the receiver has gone.
+    pub fn send(&mut self, item: T) -> Result<(), T> {
+        let mut item = item;
+        loop {
+            match self.try_send(item) {
+                Ok(()) => return Ok(()),
+                Err(SendError::Closed(back)) => return Err(back),
+                Err(SendError::Full(back)) => item = back,
+            }
+            self.wait_for_room();
+        }
+    }
+
+    /// [`Sender::send`] that waits for room no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use twelvefold::engine::edge::{SendError, channel};
+    ///
+    /// let (mut tx, _rx) = channel(1);
+    /// let soon = Duration::from_millis(1);
+    /// assert_eq!(tx.send_timeout(1, soon), Ok(()));
+    /// assert_eq!(tx.send_timeout(2, soon), Err(SendError::Full(2)));
+    /// ```
+    ///
+    /// # Errors
+    /// [`SendError::Full`] after the time, or [`SendError::Closed`], with the item.
+    #[cfg(not(loom))]
+    pub fn send_timeout(
+        &mut self,
+        item: T,
+        timeout: std::time::Duration,
+    ) -> Result<(), SendError<T>> {
+        match self.try_send(item) {
+            Err(SendError::Full(item)) => {
+                let event = self.shared.sender_event.clone();
+                let ready = || self.producer.has_room() || self.is_closed();
+                event.wait_for(timeout, ready);
+                self.try_send(item)
+            }
+            other => other,
+        }
+    }
+
+    /// Sends all of `items`, waiting for room as often as it takes; each chunk that fits is
+    /// published at once.
+    ///
+    /// # Errors
+    /// How many were sent, when the receiver has gone before the last.
+    pub fn send_slice(&mut self, items: &[T]) -> Result<(), usize>
+    where
+        T: Copy,
+    {
+        let mut sent = 0;
+        while sent < items.len() {
+            if self.is_closed() {
+                return Err(sent);
+            }
+            // Counted before they can be taken, in two parts: what fits is known only to the ring.
+            let room = self.producer.cached_room().min(items.len() - sent);
+            let room = if room == 0 && self.producer.has_room() {
+                // `has_room` has reloaded the other end's index.
+                self.producer.cached_room().min(items.len() - sent)
+            } else {
+                room
+            };
+            if room == 0 {
+                self.wait_for_room();
+                continue;
+            }
+            self.count(room as u64);
+            let pushed = self.producer.push_slice(&items[sent..sent + room]);
+            debug_assert_eq!(pushed, room, "only this end fills the ring, and it saw room");
+            sent += pushed;
+            self.published();
+        }
+        Ok(())
+    }
+
+    /// Sends from `items` what fits now, published at once; 0 when nothing does.
+    pub(super) fn send_some(&mut self, items: &mut impl ExactSizeIterator<Item = T>) -> usize {
+        let mut room = self.producer.cached_room();
+        if room < items.len() {
+            room = self.producer.room();
+        }
+        let fits = room.min(items.len());
+        if fits > 0 {
+            self.count(fits as u64);
+            let pushed = self.producer.push_iter(&mut *items, fits);
+            debug_assert_eq!(pushed, fits, "only this end fills the ring, and it saw room");
+            self.published();
+        }
+        fits
+    }
+
+    /// Sends through a buffer of `chunk` items, each full one published at once.
+    ///
+    /// # Panics
+    /// When `chunk` is 0.
+    pub fn buffered(self, chunk: usize) -> BufferedSender<T> {
+        BufferedSender::new(self, chunk)
+    }
+
+    /// Closes the edge, as dropping this end does: the receiver takes what is left, and then learns
+    /// of the end.
+    pub fn close(self) {}
+
+    /// Whether the receiver has gone, or wants no more.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // Relaxed: nothing is read because of it, and `Drop` decides by a read-modify-write.
+        self.shared.gone.load(Ordering::Relaxed) & (RECEIVER_GONE | RECEIVER_CLOSED) != 0
+    }
+
+    /// Whether an item could be sent now.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.producer.has_room()
+    }
+
+    pub(super) fn wait_for_room(&mut self) {
+        let event = self.shared.sender_event.clone();
+        event.wait(|| self.producer.has_room() || self.is_closed());
+    }
+
+    /// Before the push, so that the receiver's count never overtakes this one.
+    #[inline]
+    fn count(&mut self, items: u64) {
+        self.sent += items;
+        // Relaxed: the ring's Release store of its tail publishes it with the items.
+        self.shared.sender.items_in.store(self.sent, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn published(&mut self) {
+        let filled = (self.capacity - self.producer.cached_room().min(self.capacity)) as u64;
+        if filled > self.high_water {
+            self.high_water = filled;
+            self.shared.sender.high_water.store(filled, Ordering::Relaxed);
+        }
+        if !planted("edge.send.wake") {
+            self.shared.receiver_event.wake();
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // Release: a receiver that sees the bit also sees the last item (the fence of the last
+        // item's wake says so too; this stands for itself). Acquire: if the receiver went first,
+        // its end in `left` is visible.
+        let order = if planted("edge.close.release") {
+            Ordering::Acquire
+        } else if planted("edge.close.acquire") {
+            Ordering::Release
+        } else {
+            Ordering::AcqRel
+        };
+        let before = self.shared.gone.fetch_or(SENDER_GONE, order);
+        if before & RECEIVER_GONE != 0 {
+            if let Some(consumer) = self.shared.take_left() {
+                self.shared.abandon(consumer);
+            }
+        } else if !planted("edge.close.wake") {
+            self.shared.receiver_event.wake();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Settings, and the start of the threads.
+
+use super::side::{Helping, Side, Sleeping, work};
+use super::{Job, Threads, Worker, Workers};
+use crate::engine::crew::{Crew, Seat, catch};
+use crate::engine::error::{BoxError, Cause, Error, Fault, Payload};
+use crate::engine::pool::{Helper, Leaf, Publisher, helped, pool};
+use crate::engine::shutdown::{Shutdown, Wake};
+use crate::engine::wait::{Event, census};
+use crate::sync::{Arc, cores};
+
+#[cfg(not(loom))]
+use super::PoolReport;
+#[cfg(not(loom))]
+use crate::engine::crew::ScopedCrew;
+
+/// Unfinished tasks, unless the builder says otherwise.
+const LIMIT: usize = 1 << 16;
+
+/// Settings of [`Workers`].
+#[derive(Debug, Clone)]
+pub struct Builder<I> {
+    threads: Option<usize>,
+    awake: Option<usize>,
+    name: String,
+    limit: usize,
+    helps: bool,
+    init: I,
+    #[cfg(test)]
+    refuse: Option<usize>,
+}
+
+impl Default for Builder<fn(usize)> {
+    fn default() -> Self {
+        Builder {
+            threads: None,
+            awake: None,
+            name: "worker".to_owned(),
+            limit: LIMIT,
+            helps: true,
+            init: |_| (),
+            #[cfg(test)]
+            refuse: None,
+        }
+    }
+}
+
+impl<I> Builder<I> {
+    /// How many threads, beside the waiter; without it as many as there are cores, less one where
+    /// the waiter helps.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Builder { threads: Some(threads), ..self }
+    }
+
+    /// How many threads are kept awake at once, a helping waiter among them; without it as many
+    /// as there are cores. More where tasks wait for I/O or for each other.
+    #[must_use]
+    pub fn awake(self, awake: usize) -> Self {
+        Builder { awake: Some(awake), ..self }
+    }
+
+    /// What the threads and faults are called: `name-0`, `name-1` and so on.
+    #[must_use]
+    pub fn name(self, name: &str) -> Self {
+        Builder { name: name.to_owned(), ..self }
+    }
+
+    /// How many tasks may be unfinished at once (65,536 without it, 1 at least).
+    #[must_use]
+    pub fn limit(self, tasks: usize) -> Self {
+        Builder { limit: tasks.max(1), ..self }
+    }
+
+    /// The thread that waits for a step sleeps, and runs no tasks.
+    #[must_use]
+    pub fn waiter_sleeps(self) -> Self {
+        Builder { helps: false, ..self }
+    }
+
+    /// Gives each worker a state of its own, made on its thread by `init`, which gets its number.
+    #[must_use]
+    pub fn state<S, J: Fn(usize) -> S + Send + Sync>(self, init: J) -> Builder<J> {
+        Builder {
+            threads: self.threads,
+            awake: self.awake,
+            name: self.name,
+            limit: self.limit,
+            helps: self.helps,
+            init,
+            #[cfg(test)]
+            refuse: self.refuse,
+        }
+    }
+
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`], or the fault of a state that could not be made for the waiter.
+    ///
+    /// # Panics
+    /// When there are to be 0 threads.
+    pub fn start<T, S, F>(self, run: F) -> Result<Workers<'static, T>, Error>
+    where
+        T: Send + 'static,
+        S: 'static,
+        I: Fn(usize) -> S + Send + Sync + 'static,
+        F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + Send + Sync + 'static,
+    {
+        let shared = Arc::new((self.init, run));
+        let (rig, leaves) = Rig::new(self.name, self.limit, self.threads, self.awake, self.helps);
+        let mut crew = Crew::new(rig.shutdown.clone());
+        #[cfg(test)]
+        if let Some(k) = self.refuse {
+            crew.refuse_spawn(k);
+        }
+        for leaf in leaves {
+            let (id, limit, shared) = (leaf.id(), rig.limit, shared.clone());
+            let body = move |seat: &Seat| work(leaf, seat, limit, &shared.0, &shared.1);
+            crew.spawn(&rig.thread_name(id), &rig.name, id, body)?;
+        }
+        let state = shared.clone();
+        rig.into_workers(
+            move |id| (state.0)(id),
+            move |worker: &mut Worker<'_, T, S>, task| (shared.1)(worker, task),
+            Threads::Own(crew),
+        )
+    }
+
+    /// Starts threads that may borrow, gives the pool to `control`, and closes it when that returns.
+    ///
+    /// # Errors
+    /// As [`Builder::start`] and [`Workers::close`].
+    ///
+    /// # Panics
+    /// When there are to be 0 threads, and with `control`'s own panic, after all threads have been
+    /// joined.
+    #[cfg(not(loom))]
+    pub fn scope<T, S, F, R>(
+        self,
+        run: F,
+        control: impl FnOnce(&mut Workers<'_, T>) -> R,
+    ) -> Result<(R, PoolReport), Error>
+    where
+        T: Send,
+        I: Fn(usize) -> S + Send + Sync,
+        F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + Send + Sync,
+    {
+        let (init, run) = (&self.init, &run);
+        let (rig, leaves) = Rig::new(self.name, self.limit, self.threads, self.awake, self.helps);
+        crate::sync::scope(|scope| {
+            let mut crew = ScopedCrew::new(rig.shutdown.clone());
+            #[cfg(test)]
+            {
+                crew.refuse = self.refuse;
+            }
+            for leaf in leaves {
+                let (id, limit) = (leaf.id(), rig.limit);
+                let body = move |seat: &Seat| work(leaf, seat, limit, init, run);
+                crew.spawn(scope, &rig.thread_name(id), &rig.name, id, body)?;
+            }
+            let mut workers = rig.into_workers(init, run, Threads::Scoped(crew))?;
+            let result = control(&mut workers);
+            workers.close().map(|report| (result, report))
+        })
+    }
+}
+
+/// The pool before its threads run.
+struct Rig<T> {
+    name: String,
+    limit: usize,
+    shutdown: Arc<Shutdown>,
+    end: End<T>,
+}
+
+enum End<T> {
+    Helps(Helper<Job<T>>),
+    Sleeps(Publisher<Job<T>>),
+}
+
+impl<T: Send> Rig<T> {
+    fn new(
+        name: String,
+        limit: usize,
+        threads: Option<usize>,
+        awake: Option<usize>,
+        helps: bool,
+    ) -> (Self, Vec<Leaf<Job<T>>>) {
+        let shutdown = Arc::new(Shutdown::new());
+        let threads = threads.unwrap_or_else(|| (cores() - usize::from(helps)).max(1));
+        let awake = awake.unwrap_or_else(cores);
+        let (end, leaves) = if helps {
+            let (helper, leaves) = helped(threads, awake, shutdown.clone());
+            shutdown.register(vec![Wake::Pool(helper.pool().sleepers())]);
+            (End::Helps(helper), leaves)
+        } else {
+            let control = Arc::new(Event::new());
+            let (publisher, leaves) = pool(threads, awake, control.clone(), shutdown.clone());
+            let wakes = vec![Wake::Event(control), Wake::Pool(publisher.pool().sleepers())];
+            shutdown.register(wakes);
+            (End::Sleeps(publisher), leaves)
+        };
+        (Rig { name, limit, shutdown, end }, leaves)
+    }
+
+    fn thread_name(&self, id: usize) -> String {
+        format!("{}-{id}", self.name)
+    }
+
+    /// The waiter's side, once the threads run.
+    fn into_workers<'a, S, I, F>(
+        self,
+        init: I,
+        run: F,
+        threads: Threads<'a>,
+    ) -> Result<Workers<'a, T>, Error>
+    where
+        T: 'a,
+        S: 'a,
+        I: Fn(usize) -> S,
+        F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + 'a,
+    {
+        let Rig { name, limit, shutdown, end } = self;
+        let pool = match &end {
+            End::Helps(helper) => helper.pool().clone(),
+            End::Sleeps(publisher) => publisher.pool().clone(),
+        };
+        let (side, member): (Box<dyn Side<T> + 'a>, _) = match end {
+            End::Helps(helper) => {
+                let id = pool.leaves();
+                let state = catch(|| init(id)).map_err(|payload| {
+                    let cause = Cause::Panic(Payload::new(payload));
+                    Error::Fault(Fault { stage: name.clone(), worker: id, item: 0, cause })
+                })?;
+                let member = census::Member::enter();
+                (Box::new(Helping { helper, state, limit, run }), Some(member))
+            }
+            End::Sleeps(publisher) => (Box::new(Sleeping(publisher)), None),
+        };
+        let side = Some(side);
+        Ok(Workers { side, threads, pool, shutdown, name, limit, fault: None, _member: member })
+    }
+}
