@@ -3,6 +3,7 @@
 //! | implementation | who works |
 //! |---|---|
 //! | `ours_leaves2`, `ours_leaves12` | leaves of a pool, as many awake as there are cores; the publisher waits and does not help, as the trainer's control sphere |
+//! | `ours_help_leaves2`, `ours_help_leaves12` | [`Workers`]: the caller works too while it waits |
 //! | `mutex_two_condvars` | a worker for each task: one mutex held while it works, one condvar each way; main hands out to all, then waits for all in order |
 //! | `rayon_scope` | a pool of as many threads as cores; main waits outside of it |
 //! | `ideal` | nobody hands out: the work on one thread, divided by the cores that can share it |
@@ -20,6 +21,7 @@ use twelvefold::engine::crew::Crew;
 use twelvefold::engine::pool::{Leaf, Publisher, pool};
 use twelvefold::engine::shutdown::{Shutdown, Wake};
 use twelvefold::engine::wait::Event;
+use twelvefold::engine::workers::Workers;
 use twelvefold::sync::cores;
 
 /// The rows of the table.
@@ -28,6 +30,8 @@ pub fn rows(scale: Scale) -> Vec<Row> {
     for tasks in [2, 12] {
         rows.push(empty(scale, tasks));
         rows.push(busy(scale, tasks));
+        rows.push(helped(scale, tasks, "empty", 0, 160_000));
+        rows.push(helped(scale, tasks, "10us", rounds(Duration::from_micros(10)), 1_600));
     }
     rows
 }
@@ -63,6 +67,58 @@ fn busy(scale: Scale, tasks: usize) -> Row {
         .against("ours_leaves2", "mutex_two_condvars", Reach::Told)
         .against("ours_leaves2", "rayon_scope", Reach::Told)
         .against_share("ours_leaves12", ideal, Reach::Told)
+}
+
+/// The waiter may help; also the share of tasks that ran off its thread.
+fn helped(scale: Scale, tasks: usize, case: &str, work: u64, count: u64) -> Row {
+    let count = scale.of(count) as usize;
+    let slow = if work == 0 { count / 50 } else { count };
+    let id = format!("dispatch/{tasks}_{case}_with_help");
+    let mut row = Row::new(id, "ns a group").called("time").metric("tasks off its thread", "%");
+    for (name, leaves) in [("ours_help_leaves2", 2), ("ours_help_leaves12", 12)] {
+        row = row.measures(name, helped_groups(leaves, count, tasks, work));
+    }
+    let mut condvars = groups(move || MutexTwoCondvars::new(tasks), slow, tasks, work);
+    row = row.measures("mutex_two_condvars", move || vec![condvars(), 100.0]);
+    let times = if work == 0 { Reach::Times(200.0) } else { Reach::Told };
+    row = row
+        .against("ours_help_leaves2", "mutex_two_condvars", times)
+        .against("ours_help_leaves12", "mutex_two_condvars", Reach::Told)
+        .tells(1, "ours_help_leaves2");
+    if work == 0 {
+        return row;
+    }
+    let mut serial = groups(|| Serial, count, tasks, work);
+    let ideal = ("serial", 1.0 / tasks.min(cores()) as f64, "ideal");
+    row.measures("serial", move || vec![serial(), 0.0])
+        .against_share("ours_help_leaves2", ideal, Reach::Within(1.05))
+        .against_share("ours_help_leaves12", ideal, Reach::Told)
+}
+
+/// [`groups`] by [`Helped`], and the share of its tasks, in a hundred, that the pool's threads ran.
+fn helped_groups(
+    leaves: usize,
+    count: usize,
+    tasks: usize,
+    rounds: u64,
+) -> impl FnMut() -> Vec<f64> {
+    let mut made = None;
+    move || {
+        let helped = made.get_or_insert_with(|| {
+            let mut helped = Helped::new(leaves);
+            check(&mut helped, tasks);
+            helped
+        });
+        let before = helped.elsewhere();
+        let task = Task { rounds, ran: None };
+        let started = Instant::now();
+        for _ in 0..count {
+            helped.group(tasks, &task);
+        }
+        let took = nanoseconds(started.elapsed()) / count as f64;
+        let elsewhere = (helped.elsewhere() - before) as f64;
+        vec![took, elsewhere * 100.0 / (count * tasks) as f64]
+    }
 }
 
 /// A contender that runs `count` groups; checked first: a group is complete when it says so.
@@ -191,6 +247,39 @@ impl<T: Send> Drop for Ours<T> {
         }
         let ledger = self.publisher.pool().abandon();
         assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
+    }
+}
+
+/// The pool alone, whose waiter helps.
+struct Helped(Option<Workers<'static, Task>>);
+
+impl Helped {
+    fn new(leaves: usize) -> Helped {
+        let workers = Workers::new(leaves, |_, task: Task| {
+            task.run();
+            Ok(())
+        });
+        Helped(Some(workers.expect("the system gives a thread")))
+    }
+
+    /// Tasks that ran off the waiter's thread, whose counters come last.
+    fn elsewhere(&self) -> u64 {
+        let counts = self.0.as_ref().expect("it is closed at the end only").counts();
+        counts[..counts.len() - 1].iter().map(|count| count.finished).sum()
+    }
+}
+
+impl Dispatch for Helped {
+    fn group(&mut self, tasks: usize, task: &Task) {
+        let workers = self.0.as_mut().expect("it is closed at the end only");
+        workers.step((0..tasks).map(|_| task.clone())).expect("nobody stops this pool");
+    }
+}
+
+impl Drop for Helped {
+    fn drop(&mut self) {
+        let ledger = self.0.take().map(|workers| workers.close().expect("no task fails").ledger);
+        assert!(ledger.is_some_and(|l| (l.made, l.lost, l.abandoned) == (l.finished, 0, 0)));
     }
 }
 

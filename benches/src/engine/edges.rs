@@ -60,7 +60,13 @@ pub fn rows(scale: Scale) -> Vec<Row> {
         .runs("crossbeam_channel", per_item(slow, crossbeam_one_by_one))
         .against("ours", "rtrb_bare", Reach::Times(0.35))
         .against("ours", "crossbeam_channel", Reach::Times(2.5));
-    vec![slice64, slice256, single]
+    let buffered = slice("edge/cap1024_u64_buffered64")
+        .runs("ours", per_item(n, ours_buffered))
+        .runs("rtrb_bare", per_item(slow, rtrb_one_by_one))
+        .runs("crossbeam_channel", per_item(slow, crossbeam_one_by_one))
+        .against("ours", "rtrb_bare", Reach::Times(1.0))
+        .against("ours", "crossbeam_channel", Reach::Times(6.0));
+    vec![slice64, slice256, single, buffered]
 }
 
 fn ours<T: Send>(capacity: usize) -> (Sender<T>, Receiver<T>) {
@@ -73,6 +79,26 @@ pub fn ours_one_by_one(items: u64) -> Duration {
     pair(
         items,
         move |items| (0..items).for_each(|item| sender.send(item).expect("the receiver is there")),
+        move |_| {
+            let mut sum = 0;
+            while let Some(item) = receiver.recv() {
+                sum += item;
+            }
+            sum
+        },
+    )
+}
+
+/// One send and one receive an item, held back in buffers of 64 on both ends and flushed at the end.
+pub fn ours_buffered(items: u64) -> Duration {
+    let (sender, receiver) = ours(CAPACITY);
+    let (mut sender, mut receiver) = (sender.buffered(64), receiver.buffered(64));
+    pair(
+        items,
+        move |items| {
+            (0..items).for_each(|item| sender.send(item).expect("the receiver is there"));
+            sender.flush().expect("the receiver is there");
+        },
         move |_| {
             let mut sum = 0;
             while let Some(item) = receiver.recv() {

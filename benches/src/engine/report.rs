@@ -33,6 +33,7 @@ fn compared(line: &Line) -> String {
     match line.reach {
         Reach::Over(_) => format!("{:+.2}", line.compared),
         Reach::Most(_) => number(line.compared),
+        Reach::Told if line.peer_value.is_none() => number(line.compared),
         _ => format!("{} x", number(line.compared)),
     }
 }
@@ -101,6 +102,7 @@ fn comparisons_csv(lines: &[&Line]) -> Result<String, Box<dyn Error>> {
             Reach::Within(most) => ("times_the_time_at_most", most.to_string()),
             Reach::Over(most) => ("more_than_the_peer_at_most", most.to_string()),
             Reach::Most(most) => ("at_most", most.to_string()),
+            Reach::Told if line.peer_value.is_none() => ("told", String::new()),
             Reach::Told => ("times_as_fast", String::new()),
         };
         let peer = line.peer_value.map_or(String::new(), |value| value.to_string());

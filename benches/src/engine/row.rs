@@ -33,7 +33,7 @@ pub enum Reach {
     Over(f64),
     /// At most this, without a peer.
     Most(f64),
-    /// Reported only: peer / ours.
+    /// Reported only: peer / ours, or ours without a peer.
     Told,
 }
 
@@ -126,6 +126,11 @@ impl Row {
     /// A limit without a peer.
     pub(crate) fn at_most(self, metric: usize, ours: &str, limit: f64) -> Row {
         self.compares(metric, ours, ("", 1.0, ""), Reach::Most(limit))
+    }
+
+    /// A metric that is only reported.
+    pub(crate) fn tells(self, metric: usize, ours: &str) -> Row {
+        self.compares(metric, ours, ("", 1.0, ""), Reach::Told)
     }
 
     /// Compares any metric.
@@ -299,6 +304,7 @@ fn line(
         let ours = ours[round];
         let peer = peers.as_ref().map_or(f64::NAN, |peers| peers[round]);
         match comparison.reach {
+            Reach::Told if peers.is_none() => ours,
             Reach::Times(_) | Reach::Told => peer / ours,
             Reach::Within(_) => ours / peer,
             Reach::Over(_) => ours - peer,
