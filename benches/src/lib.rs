@@ -1,5 +1,6 @@
 //! What the benchmarks share.
 
+pub mod engine;
 pub mod peak;
 pub mod training;
 
