@@ -207,7 +207,7 @@ fn run_body(
 }
 
 /// The one place where a panic is caught. Not under loom, where it would swallow loom's own report.
-fn catch<R>(body: impl FnOnce() -> R) -> std::thread::Result<R> {
+pub(super) fn catch<R>(body: impl FnOnce() -> R) -> std::thread::Result<R> {
     #[cfg(not(loom))]
     {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))

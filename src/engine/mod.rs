@@ -62,6 +62,7 @@ pub mod crew;
 pub mod edge;
 mod error;
 pub mod latch;
+pub mod pipeline;
 pub mod pool;
 pub mod shutdown;
 pub mod sleepers;

@@ -11,6 +11,7 @@
 use super::wait::{Sleeper, census};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, Parker, fence, ordering_at, planted};
 use crossbeam_utils::CachePadded;
+use std::ops::Range;
 
 const BITS: usize = 64;
 
@@ -73,6 +74,30 @@ impl Sleepers {
         self.wake_fenced(usize::MAX, usize::MAX);
     }
 
+    /// Wakes up to `wanted` of the sleepers `among`, whatever the limit. For work that not every worker
+    /// may do.
+    pub(super) fn wake_among(&self, among: &Range<usize>, wanted: usize) {
+        // As in `wake`.
+        if !planted("sleepers.wake_among.fence") {
+            fence(Ordering::SeqCst);
+        }
+        for _ in 0..wanted {
+            if self.asleep.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            let Some(index) = self.claim(among) else { return };
+            if !planted("sleepers.wake_among.unpark") {
+                self.parkers[index].unpark();
+            }
+        }
+    }
+
+    /// About how many sleep now: a hint, which orders nothing.
+    #[inline]
+    pub(super) fn asleep(&self) -> usize {
+        self.asleep.load(Ordering::Relaxed)
+    }
+
     fn wake_fenced(&self, wanted: usize, limit: usize) {
         for _ in 0..wanted {
             // Relaxed: ordered by the fence. `asleep` may be too high for a moment, never too low
@@ -81,17 +106,19 @@ impl Sleepers {
             if asleep == 0 || self.parkers.len() - asleep.min(self.parkers.len()) >= limit {
                 return;
             }
-            let Some(index) = self.claim() else { return };
+            let Some(index) = self.claim(&(0..self.parkers.len())) else { return };
             if !planted("sleepers.wake.unpark") {
                 self.parkers[index].unpark();
             }
         }
     }
 
-    /// Clears one sleeper's bit; the caller owes it an unpark.
-    fn claim(&self) -> Option<usize> {
-        for (w, word) in self.words.iter().enumerate() {
-            let mut seen = word.load(Ordering::Relaxed);
+    /// Clears the bit of one sleeper `among` all; the caller owes it an unpark.
+    fn claim(&self, among: &Range<usize>) -> Option<usize> {
+        for w in among.start / BITS..among.end.div_ceil(BITS) {
+            let word = &self.words[w];
+            let allowed = bits_of_word(among, w);
+            let mut seen = word.load(Ordering::Relaxed) & allowed;
             while seen != 0 {
                 let bit = seen & seen.wrapping_neg();
                 // Acquire pairs with the Release half of the announcing `fetch_or`: the owner's
@@ -103,11 +130,20 @@ impl Sleepers {
                     self.asleep.fetch_sub(1, Ordering::Relaxed);
                     return Some(w * BITS + bit.trailing_zeros() as usize);
                 }
-                seen = before & !bit;
+                seen = before & !bit & allowed;
             }
         }
         None
     }
+}
+
+/// The bits of word `w` that belong to workers `among`.
+fn bits_of_word(among: &Range<usize>, w: usize) -> u64 {
+    let below = |end: usize| match end.saturating_sub(w * BITS) {
+        bits if bits >= BITS => u64::MAX,
+        bits => (1 << bits) - 1,
+    };
+    below(among.end) & !below(among.start)
 }
 
 /// One worker's place in [`Sleepers`].
@@ -120,6 +156,41 @@ pub(super) struct Berth<'a> {
 impl Berth<'_> {
     fn word(&self) -> (&AtomicU64, u64) {
         (&self.set.words[self.index / BITS], 1 << (self.index % BITS))
+    }
+
+    /// Clears this worker's own bit. False when a waker was faster: its wake is spent on this worker,
+    /// which must see to it that the work it was meant for is done.
+    pub(super) fn retract(&self) -> bool {
+        let (word, bit) = self.word();
+        // A read-modify-write: a waker may claim the bit at this moment.
+        let order = ordering_at("sleepers.withdraw.order", Ordering::AcqRel);
+        let own = word.fetch_and(!bit, order) & bit != 0;
+        if own {
+            self.set.asleep.fetch_sub(1, Ordering::Relaxed);
+        }
+        own
+    }
+
+    /// Sleeps like [`Sleeper::sleep`], but no longer than `limit`. The bit is cleared at the end.
+    #[cfg(not(loom))]
+    pub(super) fn sleep_for(&self, limit: std::time::Duration) {
+        let (word, bit) = self.word();
+        let end = std::time::Instant::now().checked_add(limit);
+        census::parked();
+        // Acquire: as in `sleep`.
+        while word.load(Ordering::Acquire) & bit != 0 {
+            let left = end.map(|end| end.saturating_duration_since(std::time::Instant::now()));
+            match left {
+                Some(left) if left.is_zero() => {
+                    // Who claims the bit just now wakes a thread that is awake, and that looks at
+                    // all it may do as its next act.
+                    self.retract();
+                }
+                Some(left) => self.set.parkers[self.index].park_timeout(left),
+                None => self.set.parkers[self.index].park(),
+            }
+        }
+        census::unparked();
     }
 }
 
@@ -153,12 +224,7 @@ impl Sleeper for Berth<'_> {
     }
 
     fn withdraw(&self) {
-        let (word, bit) = self.word();
-        // A read-modify-write: a waker may claim the bit at this moment.
-        let order = ordering_at("sleepers.withdraw.order", Ordering::AcqRel);
-        if word.fetch_and(!bit, order) & bit != 0 {
-            self.set.asleep.fetch_sub(1, Ordering::Relaxed);
-        } else if !planted("sleepers.withdraw.pass_on") {
+        if !self.retract() && !planted("sleepers.withdraw.pass_on") {
             // Somebody spent a wake on this worker, which was awake: there may be work that the
             // wake was meant for beyond what this worker found.
             self.set.wake(1);

@@ -114,6 +114,11 @@ impl<'a, S: Sleeper> Waiter<'a, S> {
         }
     }
 
+    /// Nobody could bring what is waited for: the next pause announces.
+    pub(super) fn skip_spinning(&mut self) {
+        self.pauses = SPINS + YIELDS;
+    }
+
     /// Something was found: the next pause starts from the beginning.
     pub fn reset(&mut self) {
         if self.announced {

@@ -19,6 +19,8 @@ mod spawn;
 pub use exclusive::Exclusive;
 pub use mutation::{ordering_at, planted};
 pub use park::Parker;
+#[cfg(not(loom))]
+pub use spawn::spawn_scoped;
 pub use spawn::{JoinHandle, spawn_named};
 pub use std::sync::Arc;
 

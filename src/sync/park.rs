@@ -49,6 +49,12 @@ impl Parker {
         self.token.wait();
     }
 
+    /// [`Parker::park`] for `limit` at most.
+    #[cfg(not(loom))]
+    pub fn park_timeout(&self, limit: std::time::Duration) {
+        std::thread::park_timeout(limit);
+    }
+
     /// Leaves the token and wakes the owner if it sleeps. Without an owner there is nobody to wake.
     pub fn unpark(&self) {
         #[cfg(not(loom))]

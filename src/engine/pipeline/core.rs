@@ -1,0 +1,505 @@
+//! What the threads of a run share that knows no item type: tracks, tokens, admission, sleepers.
+//!
+//! **Bound.** The source may hold `in_flight` items in the pipeline and no more than there are tokens;
+//! the sink gives both back. **Waking.** A thread that publishes fences and looks at the next stage; it
+//! wakes another thread only where it may not step that stage itself. Threads that may step every
+//! stage need no wake to lose nothing: whoever is awake looks at all stages before it sleeps. They are
+//! woken to share the work, when somebody is about to be busy while more is ready.
+
+use super::batch::Held;
+use super::meter::{EdgeFlow, PaddedMeter};
+use super::report::{Snapshot, StageFlow, ThreadFlow};
+use super::track::Track;
+use crate::engine::pool::WakeAll;
+use crate::engine::shutdown::Shutdown;
+use crate::engine::sleepers::Sleepers;
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, ordering_at, planted,
+};
+use crossbeam_utils::CachePadded;
+use std::ops::Range;
+
+/// What a token says of its batch, whatever the edge.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Head {
+    /// The number of the source's first item in it.
+    pub(super) first: u64,
+    /// How many items of the source it began with.
+    pub(super) len: u64,
+}
+
+/// One edge without its items.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) name: String,
+    pub(super) track: Track,
+    /// Items waiting: raised before a publication, lowered after a take.
+    depth: CachePadded<AtomicU64>,
+    high_water: AtomicU64,
+    /// Batches that may be made for this edge and not yet taken.
+    limit: usize,
+    reserved: CachePadded<AtomicUsize>,
+    /// The number of positions, once the source has ended.
+    end: AtomicU64,
+}
+
+/// One stage without its types.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) name: String,
+    /// The threads that may step it.
+    pub(super) threads: Range<usize>,
+    /// The workers' meters; worker `w` is thread `threads.start + w`, or any thread for a serial one.
+    pub(super) meters: Box<[PaddedMeter]>,
+    /// Nanoseconds an item of the source, a running mean in sixteenths; 0 when not known.
+    cost: AtomicU64,
+    /// Tokens of its own for the batch that each worker makes at the end, and their first number.
+    pub(super) farewells: Range<usize>,
+    bidden: AtomicUsize,
+}
+
+/// What a thread counts of itself.
+#[derive(Debug, Default)]
+pub(super) struct ThreadMeter {
+    pub(super) steps: AtomicU64,
+    pub(super) looks: AtomicU64,
+    pub(super) sleeps: AtomicU64,
+    pub(super) wakes: AtomicU64,
+    pub(super) idle_ns: AtomicU64,
+}
+
+/// What the threads of a run share.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) posts: Vec<Post>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) shutdown: Arc<Shutdown>,
+    pub(super) threads: Box<[CachePadded<ThreadMeter>]>,
+    /// Tokens on their way back to the source.
+    free: Track,
+    pub(super) tokens: usize,
+    heads: Box<[UnsafeCell<Head>]>,
+    in_flight: u64,
+    /// Whether every stage keeps the order.
+    ordered: bool,
+    pub(super) batch_limit: u64,
+    /// Items that have left the pipeline.
+    retired: CachePadded<AtomicU64>,
+    /// The lowest number of an item that failed.
+    failed_at: AtomicU64,
+    finished: AtomicBool,
+    begun: AtomicUsize,
+    /// Items that the source has given, and tokens that it keeps for itself: for looks from outside.
+    pub(super) admitted: CachePadded<AtomicU64>,
+    pub(super) spare: AtomicUsize,
+    #[cfg(not(loom))]
+    started: std::time::Instant,
+}
+
+/// Where the threads sleep, and when the source wants to be asked again.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub(super) sleepers: Sleepers,
+    /// Nanoseconds of the run's clock; 0: at once.
+    pub(super) due: AtomicU64,
+    /// Until when a thread sleeps that will then ask it; `u64::MAX`: no thread does.
+    pub(super) kept: AtomicU64,
+    source: Range<usize>,
+}
+
+impl Gate {
+    /// Whether the source is to be asked at some time, and nobody will wake up for it.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let due = self.due.load(Ordering::Relaxed);
+        due != 0 && due != u64::MAX && self.kept.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    /// The source has something: it is asked at once.
+    pub(super) fn ring(&self) {
+        // A read-modify-write, like every write of the source's holder: one of the two comes last,
+        // and a ring that comes first is found by the holder (`Core::postpone`).
+        self.due.swap(0, Ordering::AcqRel);
+        self.sleepers.wake_among(&self.source, 1);
+    }
+}
+
+impl WakeAll for Gate {
+    fn wake_all(&self) {
+        self.sleepers.wake_all();
+    }
+}
+
+/// What a run is made from.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// Name, threads, and how many batches it makes of itself at the end.
+    pub(super) stages: Vec<(String, Range<usize>, usize)>,
+    /// Each edge's capacity in items, where it has one.
+    pub(super) capacities: Vec<Option<usize>>,
+    pub(super) threads: usize,
+    pub(super) in_flight: usize,
+    pub(super) batch_limit: usize,
+    pub(super) ordered: bool,
+}
+
+mod heads {
+    #![expect(unsafe_code, reason = "cells that the possession of a token guards")]
+
+    use super::{Core, Head, Held};
+    use crate::sync::Ordering;
+
+    // SAFETY: a head is reached only with its token's `Held`, as the batches are; all else is Sync.
+    unsafe impl Sync for Core {}
+
+    impl Core {
+        /// What the token says.
+        pub(in super::super) fn head(&self, held: &Held) -> Head {
+            // SAFETY: whoever has the `Held` is alone with the token.
+            self.heads[held.id()].with(|head| unsafe { *head })
+        }
+
+        /// Writes it.
+        pub(in super::super) fn set_head(&self, held: &mut Held, new: Head) {
+            // SAFETY: as above.
+            self.heads[held.id()].with_mut(|head| unsafe { *head = new });
+        }
+
+        /// The tokens that a run begins with. Once, before the first thread.
+        pub(in super::super) fn first_tokens(&self) -> Vec<Held> {
+            // SAFETY: nobody has any yet; the counter says that this is the first call.
+            assert_eq!(self.begun.fetch_add(1, Ordering::Relaxed), 0, "a pipeline runs once");
+            (0..self.tokens as u32).map(|id| unsafe { Held::mint(id) }).collect()
+        }
+
+        /// All tokens, to empty them after the last thread has been joined.
+        pub(in super::super) fn last_tokens(&self) -> Vec<Held> {
+            // SAFETY: nobody steps a stage any more (`Plan::settle` owns the nodes, which every
+            // thread borrowed), so no other `Held` is ever used again.
+            (0..self.heads.len() as u32).map(|id| unsafe { Held::mint(id) }).collect()
+        }
+
+        /// A token that a worker of stage `stage` says goodbye with; each worker has one.
+        pub(in super::super) fn farewell(&self, stage: usize) -> Option<Held> {
+            let post = &self.posts[stage];
+            // Relaxed: it hands out numbers.
+            let nth = post.bidden.fetch_add(1, Ordering::Relaxed);
+            let id = post.farewells.clone().nth(nth)?;
+            // SAFETY: no other stage's range holds this number, the source's tokens are below all
+            // ranges, and the counter gives each number once.
+            Some(unsafe { Held::mint(id as u32) })
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn new(shape: Shape, shutdown: Arc<Shutdown>) -> Self {
+        let tokens = shape.in_flight.clamp(1, MOST_TOKENS);
+        let mut all = tokens;
+        let post = |(name, threads, farewells): (String, Range<usize>, usize)| {
+            let from = all;
+            all += farewells;
+            Post {
+                name,
+                meters: threads.clone().map(|_| CachePadded::default()).collect(),
+                threads,
+                cost: AtomicU64::new(0),
+                farewells: from..all,
+                bidden: AtomicUsize::new(0),
+            }
+        };
+        let posts: Vec<Post> = shape.stages.into_iter().map(post).collect();
+        let lane = |(e, capacity): (usize, Option<usize>)| Lane {
+            name: format!("{} -> {}", posts[e].name, posts[e + 1].name),
+            track: Track::new(all),
+            depth: CachePadded::new(AtomicU64::new(0)),
+            high_water: AtomicU64::new(0),
+            limit: capacity.map_or(usize::MAX, |items| (items / shape.batch_limit).max(1)),
+            reserved: CachePadded::new(AtomicUsize::new(0)),
+            end: AtomicU64::new(u64::MAX),
+        };
+        let lanes = shape.capacities.into_iter().enumerate().map(lane).collect();
+        Core {
+            lanes,
+            gate: Arc::new(Gate {
+                sleepers: Sleepers::new(shape.threads, usize::MAX),
+                due: AtomicU64::new(0),
+                kept: AtomicU64::new(u64::MAX),
+                source: posts[0].threads.clone(),
+            }),
+            posts,
+            shutdown,
+            threads: (0..shape.threads).map(|_| CachePadded::default()).collect(),
+            free: Track::new(tokens),
+            tokens,
+            heads: (0..all).map(|_| UnsafeCell::new(Head::default())).collect(),
+            in_flight: shape.in_flight as u64,
+            batch_limit: shape.batch_limit as u64,
+            retired: CachePadded::new(AtomicU64::new(0)),
+            failed_at: AtomicU64::new(u64::MAX),
+            finished: AtomicBool::new(false),
+            begun: AtomicUsize::new(0),
+            ordered: shape.ordered,
+            admitted: CachePadded::new(AtomicU64::new(0)),
+            spare: AtomicUsize::new(tokens),
+            #[cfg(not(loom))]
+            started: std::time::Instant::now(),
+        }
+    }
+
+    /// How many tokens there are, those for the end included.
+    pub(super) fn all(&self) -> usize {
+        self.heads.len()
+    }
+
+    // --- admission ---
+
+    /// Items that the source has given.
+    pub(super) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// A token that has come back. Only the source takes them.
+    pub(super) fn reclaim(&self) -> Option<Held> {
+        self.free.take().map(|(_, held)| held)
+    }
+
+    /// Items the source may still put in.
+    pub(super) fn room(&self) -> u64 {
+        // Relaxed: only the source's holder raises it; others get a hint that is never too low a number
+        // of items given, or one that the claim then corrects.
+        let made = self.admitted.load(Ordering::Relaxed);
+        // Acquire: what the sink did with the items that left is over.
+        (self.in_flight + self.retired.load(Ordering::Acquire)).saturating_sub(made)
+    }
+
+    /// Whether the source could give an item now, as far as one can see without asking it.
+    pub(super) fn admits(&self) -> bool {
+        let wanted = || {
+            let due = self.gate.due.load(Ordering::Acquire);
+            due == 0 || (due != u64::MAX && self.now() >= due)
+        };
+        self.end(0) == u64::MAX
+            && self.room() > 0
+            && (self.spare.load(Ordering::Relaxed) > 0 || self.free.is_ready())
+            && self.has_room(0)
+            && wanted()
+    }
+
+    /// The source has nothing for `wait`; a ring since it was asked, at due time `asked`, stands.
+    pub(super) fn postpone(&self, asked: u64, wait: std::time::Duration) {
+        let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        let due = self.now().max(1).saturating_add(wait);
+        // AcqRel: see `Gate::ring`.
+        let rung = Ordering::Relaxed;
+        let _ = self.gate.due.compare_exchange(asked, due, Ordering::AcqRel, rung);
+    }
+
+    /// The sink is done with a token.
+    pub(super) fn retire(&self, held: Held) {
+        let items = self.head(&held).len;
+        // Release: see `room`. A read-modify-write, since sinks of several threads follow each other.
+        self.retired.fetch_add(items, Ordering::Release);
+        if held.id() < self.tokens {
+            let position = self.free.draw();
+            self.free.publish(position, held);
+        }
+        self.published();
+    }
+
+    // --- edges ---
+
+    /// Hands a token with `items` items on to edge `e`.
+    pub(super) fn publish(&self, e: usize, position: Option<u64>, held: Held, items: u64) {
+        let lane = &self.lanes[e];
+        // Relaxed: a figure for people; it is raised before the items can be taken.
+        let depth = lane.depth.fetch_add(items, Ordering::Relaxed) + items;
+        if depth > lane.high_water.load(Ordering::Relaxed) {
+            lane.high_water.fetch_max(depth, Ordering::Relaxed);
+        }
+        let position = position.unwrap_or_else(|| lane.track.draw());
+        lane.track.publish(position, held);
+        self.published();
+    }
+
+    /// Something became ready: orders the publication before this thread's next look at
+    /// the stages, and pairs with the fence of an announcement.
+    fn published(&self) {
+        if !planted("core.publish.fence") {
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Items of a token were taken from edge `e`.
+    pub(super) fn took(&self, e: usize, items: u64) {
+        self.lanes[e].depth.fetch_sub(items, Ordering::Relaxed);
+        if self.lanes[e].limit != usize::MAX {
+            // AcqRel is not needed: it is a number, and the track carries the data.
+            self.lanes[e].reserved.fetch_sub(1, Ordering::Relaxed);
+            self.published();
+        }
+    }
+
+    /// Whether a batch may be made for edge `e`; it then counts until it is taken.
+    pub(super) fn reserve(&self, e: usize) -> bool {
+        let lane = &self.lanes[e];
+        if lane.limit == usize::MAX {
+            return true;
+        }
+        // Relaxed: a number. One more than the limit never stands, so the bound holds at all times.
+        let more = |reserved| (reserved < lane.limit).then_some(reserved + 1);
+        lane.reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Counts a batch that is made whatever the limit.
+    pub(super) fn reserve_anyway(&self, e: usize) {
+        if self.lanes[e].limit != usize::MAX {
+            self.lanes[e].reserved.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes a reservation back.
+    pub(super) fn unreserve(&self, e: usize) {
+        if self.lanes[e].limit != usize::MAX {
+            self.lanes[e].reserved.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a reservation would succeed.
+    pub(super) fn has_room(&self, e: usize) -> bool {
+        let lane = &self.lanes[e];
+        lane.limit == usize::MAX || lane.reserved.load(Ordering::Relaxed) < lane.limit
+    }
+
+    /// How many positions edge `e` has, if the source has ended.
+    pub(super) fn end(&self, e: usize) -> u64 {
+        // Acquire: pairs with `close`.
+        self.lanes[e].end.load(ordering_at("core.end.acquire", Ordering::Acquire))
+    }
+
+    /// The source has ended after `positions` batches.
+    pub(super) fn close(&self, positions: u64) {
+        let mut end = positions;
+        for (e, lane) in self.lanes.iter().enumerate() {
+            if e > 0 {
+                end += self.posts[e].farewells.len() as u64;
+            }
+            // Release: what the source did is visible to who concludes from the end.
+            lane.end.store(end, ordering_at("core.close.release", Ordering::Release));
+        }
+        if !planted("core.close.wake") {
+            self.gate.sleepers.wake_all();
+        }
+    }
+
+    // --- the end ---
+
+    /// The sink has had everything.
+    pub(super) fn finish(&self) {
+        // Release: pairs with `is_finished`.
+        self.finished.store(true, Ordering::Release);
+        if !planted("core.finish.wake") {
+            self.gate.sleepers.wake_all();
+        }
+    }
+
+    /// Whether every stage keeps the order of its input.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.ordered
+    }
+
+    /// Whether the threads may leave.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Item `number` failed in thread `thread`: items after it need not be worked on.
+    ///
+    /// True for the first fault in time.
+    pub(super) fn fail(&self, thread: usize, number: u64) -> bool {
+        // Relaxed: published by the poison.
+        self.failed_at.fetch_min(number, Ordering::Relaxed);
+        self.shutdown.poison(thread)
+    }
+
+    /// Whether a worker that has come to item `number` of its batch is to leave it. After a fault the
+    /// items before the failed one are still worked on, so that the first of them that fails too is
+    /// the one that is reported.
+    #[inline]
+    pub(super) fn is_stopped_at(&self, number: u64) -> bool {
+        self.shutdown.is_stopped()
+            && (self.shutdown.is_cancelled() || number >= self.failed_at.load(Ordering::Relaxed))
+    }
+
+    // --- cost and time ---
+
+    /// Nanoseconds since the run began.
+    pub(super) fn now(&self) -> u64 {
+        #[cfg(not(loom))]
+        {
+            self.started.elapsed().as_nanos() as u64
+        }
+        #[cfg(loom)]
+        {
+            0
+        }
+    }
+
+    /// Stage `s` spent `ns` on a batch that began as `items` items.
+    pub(super) fn spent(&self, s: usize, ns: u64, items: u64) {
+        let Some(each) = (ns * 16).checked_div(items) else { return };
+        // Relaxed: an estimate; a lost update changes little.
+        let cost = &self.posts[s].cost;
+        let old = cost.load(Ordering::Relaxed);
+        let new = if old == 0 { each } else { old - old / 8 + each / 8 };
+        cost.store(new.max(1), Ordering::Relaxed);
+    }
+
+    /// What a batch that began as `items` items will cost stage `s`, in nanoseconds; a long time when
+    /// that is not known.
+    pub(super) fn estimate(&self, s: usize, items: u64) -> u64 {
+        match self.posts[s].cost.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            cost => cost.saturating_mul(items) / 16,
+        }
+    }
+
+    /// How many items a batch should hold so that its dearest stage takes about `ns`.
+    pub(super) fn items_for(&self, ns: u64) -> u64 {
+        let dearest = self.posts.iter().map(|post| post.cost.load(Ordering::Relaxed)).max();
+        (ns * 16 / dearest.unwrap_or(0).max(1)).clamp(1, self.batch_limit)
+    }
+
+    // --- observers ---
+
+    /// The counters now: what is further down the pipeline first, so that no edge shows more out than
+    /// in.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let count = |post: &Post| StageFlow {
+            name: post.name.clone(),
+            workers: post.meters.iter().map(|meter| meter.count()).collect(),
+        };
+        let mut stages: Vec<StageFlow> = self.posts.iter().rev().map(count).collect();
+        stages.reverse();
+        let edge = |(e, lane): (usize, &Lane)| EdgeFlow {
+            name: lane.name.clone(),
+            made: stages[e].total().made,
+            taken: stages[e + 1].total().taken,
+            abandoned: 0,
+            depth: lane.depth.load(Ordering::Relaxed),
+            high_water: lane.high_water.load(Ordering::Relaxed),
+        };
+        let thread = |meter: &CachePadded<ThreadMeter>| ThreadFlow {
+            steps: meter.steps.load(Ordering::Relaxed),
+            looks: meter.looks.load(Ordering::Relaxed),
+            sleeps: meter.sleeps.load(Ordering::Relaxed),
+            wakes: meter.wakes.load(Ordering::Relaxed),
+            idle_ns: meter.idle_ns.load(Ordering::Relaxed),
+        };
+        let edges = self.lanes.iter().enumerate().map(edge).collect();
+        Snapshot { edges, threads: self.threads.iter().map(thread).collect(), stages }
+    }
+}
+
+/// Tokens a run has at most: beyond this the items in flight are in larger batches.
+const MOST_TOKENS: usize = 1024;

@@ -1,0 +1,274 @@
+//! The loop of a thread: it steps whichever of its stages is ready, the one furthest down first, and
+//! sleeps only when none is.
+
+use super::batch::Held;
+use super::core::{Core, Post, ThreadMeter};
+use super::report::Failure;
+use crate::engine::error::{BoxError, Cause, Fault};
+use crate::engine::sleepers::Berth;
+use crate::engine::wait::{Sleeper, Waiter, census};
+use crate::sync::{AtomicU64, Ordering, planted};
+use std::cell::{Cell, RefCell};
+
+/// One stage of a run, shared by its threads.
+pub(super) trait Node: Send + Sync {
+    /// Makes room for all tokens; the source also gets those that wait for items.
+    fn allocate(&self, core: &Core, tokens: &mut Vec<Held>);
+
+    /// What worker `worker` steps; made on its thread.
+    fn hand<'a>(&'a self, worker: usize) -> Box<dyn Hand + 'a>;
+
+    /// Whether a step would do something, as far as loads can tell.
+    fn is_ready(&self, core: &Core) -> bool;
+
+    /// Drops what the token still holds on the edge before this stage: how many items, and the stamp.
+    fn sweep(&self, held: &mut Held) -> (u64, u64);
+}
+
+/// A stage as one thread steps it.
+pub(super) trait Hand {
+    /// Does a bounded piece of work without waiting. False: there was nothing to do.
+    fn step(&mut self, me: &Me<'_>) -> bool;
+}
+
+/// The stages of a run.
+pub(super) type Nodes<'env> = [Box<dyn Node + 'env>];
+
+/// What a thread brings home.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) faults: Vec<(u64, Fault)>,
+    pub(super) failures: Vec<Failure>,
+    pub(super) failed: u64,
+}
+
+/// A thread among the others.
+pub(super) struct Me<'a> {
+    pub(super) core: &'a Core,
+    nodes: &'a Nodes<'a>,
+    thread: usize,
+    /// Whether failures are collected, and how many are kept.
+    keep: Option<usize>,
+    outcome: RefCell<Outcome>,
+    /// When the last step ended.
+    last: Cell<u64>,
+    /// Since when the thread has been busy without waking another.
+    busy_since: Cell<u64>,
+}
+
+/// A thread that will be busy for this long, or has been, shares what else is ready.
+const SHARE_NS: u64 = 10_000;
+const BUSY_NS: u64 = 50_000;
+
+impl Me<'_> {
+    fn meter(&self) -> &ThreadMeter {
+        &self.core.threads[self.thread]
+    }
+
+    /// One writer: load and store.
+    fn add(counter: &AtomicU64, n: u64) {
+        counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    pub(super) fn collects(&self) -> bool {
+        self.keep.is_some()
+    }
+
+    /// Sets this thread's publications for stage `stage` apart from all others.
+    pub(super) fn salt(&self, stage: usize) -> u64 {
+        (stage as u64) << 12 ^ self.thread as u64
+    }
+
+    /// Items between two looks at the run's state, where one takes `ns`.
+    pub(super) fn stride(&self, ns: u64) -> usize {
+        if ns < 50 { 32 } else { 1 }
+    }
+
+    /// Called before something that will take about `ns`: when other work is ready and somebody
+    /// sleeps who may do it, one of those is woken.
+    pub(super) fn before(&self, ns: u64) {
+        if self.core.gate.sleepers.asleep() == 0 {
+            return;
+        }
+        let busy = self.last.get().saturating_sub(self.busy_since.get());
+        if ns < SHARE_NS && busy < BUSY_NS {
+            return;
+        }
+        // A source that wants to be asked soon needs somebody to keep the time.
+        let ready = |node: &dyn Node| node.is_ready(self.core);
+        let first = self.nodes.iter().position(|node| ready(&**node));
+        if let Some(s) = first.or(self.core.gate.is_forgotten().then_some(0)) {
+            self.wake(&self.core.posts[s]);
+            self.busy_since.set(self.last.get());
+        }
+    }
+
+    fn wake(&self, post: &Post) {
+        Self::add(&self.meter().wakes, 1);
+        self.core.gate.sleepers.wake_among(&post.threads, 1);
+    }
+
+    /// A batch that began as `items` items has been worked on.
+    pub(super) fn worked(&self, stage: usize, worker: usize, items: u64) {
+        let now = self.core.now();
+        let ns = now - self.last.get();
+        self.last.set(now);
+        self.core.posts[stage].meters[worker].worked(ns);
+        self.core.spent(stage, ns, items);
+    }
+
+    /// Item `item` ends the run.
+    pub(super) fn fault(&self, stage: usize, worker: usize, item: u64, cause: Cause) {
+        let fault = Fault { stage: self.core.posts[stage].name.clone(), worker, item, cause };
+        let first = self.core.fail(self.thread, item);
+        self.outcome.borrow_mut().faults.push((u64::from(!first), fault));
+    }
+
+    /// Item `item` failed, and the run goes on.
+    pub(super) fn failure(&self, stage: usize, item: u64, error: BoxError) {
+        let mut outcome = self.outcome.borrow_mut();
+        outcome.failed += 1;
+        if outcome.failures.len() < self.keep.unwrap_or(0) {
+            let stage = self.core.posts[stage].name.clone();
+            outcome.failures.push(Failure { stage, item, error });
+        }
+    }
+
+    /// After a step of stage `s`: wakes those who alone may do what became ready.
+    fn pass(&self, s: usize) {
+        let last = self.nodes.len() - 1;
+        let next = if s == last { 0 } else { s + 1 };
+        for c in [next, s.saturating_sub(1)] {
+            let post = &self.core.posts[c];
+            if c != s && !post.threads.contains(&self.thread) && self.nodes[c].is_ready(self.core) {
+                if !planted("drive.pass.wake") {
+                    self.wake(post);
+                }
+            }
+        }
+    }
+}
+
+/// Steps the stages of thread `thread` until the run is over.
+pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<usize>) -> Outcome {
+    let _awake = census::Member::enter();
+    let me = Me {
+        core,
+        nodes,
+        thread,
+        keep,
+        outcome: RefCell::default(),
+        last: Cell::new(core.now()),
+        busy_since: Cell::new(core.now()),
+    };
+    // Furthest down first: what is nearly done is done, and buffers go back warm.
+    let own = |s: &usize| core.posts[*s].threads.contains(&thread);
+    let mut hands: Vec<(usize, Box<dyn Hand + '_>)> = (0..nodes.len())
+        .rev()
+        .filter(own)
+        .map(|s| (s, nodes[s].hand(thread - core.posts[s].threads.start)))
+        .collect();
+    let bunk = Bunk { me: &me, berth: core.gate.sleepers.berth(thread) };
+    let mut waiter = Waiter::new(&bunk);
+    let mut idle = false;
+    // Acquire, by `is_stopped`. Looked at after every announcement too, as in `stage::drive`.
+    while !core.shutdown.is_stopped() {
+        let stepped = hands.iter_mut().find_map(|(s, hand)| hand.step(&me).then_some(*s));
+        if let Some(s) = stepped {
+            Me::add(&me.meter().steps, 1);
+            me.pass(s);
+            if idle {
+                idle = false;
+                me.busy_since.set(me.last.get());
+                waiter.reset();
+            }
+            continue;
+        }
+        if core.is_finished() {
+            break;
+        }
+        idle = true;
+        if !waiter.is_announced() && bunk.all_others_sleep() {
+            waiter.skip_spinning();
+        }
+        waiter.pause();
+        me.waited();
+    }
+    drop(waiter);
+    drop(hands);
+    me.outcome.into_inner()
+}
+
+impl Me<'_> {
+    /// Time has passed without a step.
+    fn waited(&self) {
+        let now = self.core.now();
+        Self::add(&self.meter().looks, 1);
+        Self::add(&self.meter().idle_ns, now - self.last.get());
+        self.last.set(now);
+    }
+}
+
+/// A thread's sleeping place in a run.
+struct Bunk<'a> {
+    me: &'a Me<'a>,
+    berth: Berth<'a>,
+}
+
+impl Bunk<'_> {
+    /// Nobody else could make anything ready: then spinning waits for nothing.
+    fn all_others_sleep(&self) -> bool {
+        let core = self.me.core;
+        core.gate.sleepers.asleep() + 1 >= core.threads.len()
+    }
+}
+
+impl Sleeper for Bunk<'_> {
+    fn announce(&self) {
+        self.berth.announce();
+    }
+
+    fn sleep(&self) {
+        Me::add(&self.me.meter().sleeps, 1);
+        #[cfg(not(loom))]
+        if self.me.core.posts[0].threads.contains(&self.me.thread) && self.keep_time() {
+            return;
+        }
+        self.berth.sleep();
+    }
+
+    fn withdraw(&self) {
+        if !self.berth.retract() && !planted("drive.withdraw.pass_on") {
+            // A wake was spent on this thread, which found something by itself: what the wake was for
+            // may be something else.
+            for (s, node) in self.me.nodes.iter().enumerate() {
+                if node.is_ready(self.me.core) {
+                    self.me.wake(&self.me.core.posts[s]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Bunk<'_> {
+    /// Sleeps until the source is to be asked again, if it is and nobody else does.
+    fn keep_time(&self) -> bool {
+        let core = self.me.core;
+        let due = core.gate.due.load(Ordering::Acquire);
+        let kept = core.gate.kept.load(Ordering::Relaxed);
+        if due == 0 || due >= kept {
+            return false;
+        }
+        // Relaxed, here and below: who keeps the time is a question of cost. A thread that loses this
+        // race leaves it to one that wakes no later.
+        let own = core.gate.kept.compare_exchange(kept, due, Ordering::Relaxed, Ordering::Relaxed);
+        if own.is_err() {
+            return false;
+        }
+        self.berth.sleep_for(std::time::Duration::from_nanos(due.saturating_sub(core.now())));
+        let gone = Ordering::Relaxed;
+        let _ = core.gate.kept.compare_exchange(due, u64::MAX, gone, gone);
+        true
+    }
+}

@@ -1,0 +1,164 @@
+//! What a running pipeline counts, and what its ledger must say.
+//!
+//! Each worker of each stage has a meter of its own, which it alone writes and anyone may read. A
+//! ledger is a count and a sum of stamps, so that one batch lost and one doubled do not balance.
+
+use crate::sync::{AtomicU64, Ordering, ordering_at};
+use crossbeam_utils::CachePadded;
+
+/// The counters of one worker of one stage.
+#[derive(Debug, Default)]
+pub(super) struct WorkMeter {
+    taken: AtomicU64,
+    finished: AtomicU64,
+    failed: AtomicU64,
+    abandoned: AtomicU64,
+    made: AtomicU64,
+    bytes: AtomicU64,
+    batches: AtomicU64,
+    busy_ns: AtomicU64,
+    taken_stamps: AtomicU64,
+    made_stamps: AtomicU64,
+}
+
+/// A meter on a cache line of its own.
+pub(super) type PaddedMeter = CachePadded<WorkMeter>;
+
+/// What one worker of a stage has done, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerCount {
+    /// Items taken from the edge before; of a source: items that it gave.
+    pub taken: u64,
+    /// Items worked on to the end.
+    pub finished: u64,
+    /// Items that ended in an error or a panic.
+    pub failed: u64,
+    /// Items taken and dropped unworked, because the run was stopped.
+    pub abandoned: u64,
+    /// Items given to the edge after.
+    pub made: u64,
+    /// Bytes, as far as the stage counted them ([`Out::count_bytes`](super::Out::count_bytes)).
+    pub bytes: u64,
+    /// Batches worked on.
+    pub batches: u64,
+    /// Time spent in the stage, in nanoseconds.
+    pub busy_ns: u64,
+}
+
+impl WorkerCount {
+    /// Whether every item taken came to an end: true for every stage after a run.
+    pub fn balances(&self) -> bool {
+        self.taken == self.finished + self.failed + self.abandoned
+    }
+
+    pub(super) fn add(&mut self, other: &WorkerCount) {
+        self.taken += other.taken;
+        self.finished += other.finished;
+        self.failed += other.failed;
+        self.abandoned += other.abandoned;
+        self.made += other.made;
+        self.bytes += other.bytes;
+        self.batches += other.batches;
+        self.busy_ns += other.busy_ns;
+    }
+}
+
+/// One writer: load and store are enough, and Relaxed where nothing is concluded from it.
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}
+
+impl WorkMeter {
+    /// A batch of `items` with `stamp` came from the edge before.
+    pub(super) fn took(&self, items: u64, stamp: u64) {
+        // Release: whoever reads it also sees that the items were made: the token's hand-off brought
+        // that here. So no snapshot shows more taken than made.
+        let order = ordering_at("meter.took.release", Ordering::Release);
+        self.taken.store(self.taken.load(Ordering::Relaxed) + items, order);
+        let stamps = self.taken_stamps.load(Ordering::Relaxed).wrapping_add(stamp);
+        self.taken_stamps.store(stamps, Ordering::Relaxed);
+    }
+
+    /// A batch of `items` is about to be published; the stamp is its own.
+    pub(super) fn makes(&self, items: u64, salt: u64) -> u64 {
+        // Relaxed: the publication that follows is a Release.
+        add(&self.made, items);
+        let batches = self.batches.load(Ordering::Relaxed);
+        let stamp = mixed(salt << 40 ^ batches).max(1);
+        let stamps = self.made_stamps.load(Ordering::Relaxed).wrapping_add(stamp);
+        self.made_stamps.store(stamps, Ordering::Relaxed);
+        stamp
+    }
+
+    /// What became of a batch's items.
+    pub(super) fn ended(&self, finished: u64, failed: u64, abandoned: u64) {
+        // Release: pairs with the Acquire in `count`; the items were counted as taken before.
+        let order = ordering_at("meter.ended.release", Ordering::Release);
+        self.finished.store(self.finished.load(Ordering::Relaxed) + finished, order);
+        add(&self.failed, failed);
+        add(&self.abandoned, abandoned);
+    }
+
+    /// A batch took `ns`.
+    pub(super) fn worked(&self, ns: u64) {
+        add(&self.batches, 1);
+        add(&self.busy_ns, ns);
+    }
+
+    /// The stage counted `bytes`.
+    pub(super) fn bytes(&self, bytes: u64) {
+        add(&self.bytes, bytes);
+    }
+
+    /// The counters now. Ends are read before beginnings.
+    pub(super) fn count(&self) -> WorkerCount {
+        let order = ordering_at("meter.count.acquire", Ordering::Acquire);
+        let finished = self.finished.load(order);
+        WorkerCount {
+            finished,
+            failed: self.failed.load(Ordering::Relaxed),
+            abandoned: self.abandoned.load(Ordering::Relaxed),
+            taken: self.taken.load(order),
+            made: self.made.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            batches: self.batches.load(Ordering::Relaxed),
+            busy_ns: self.busy_ns.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn stamps(&self) -> (u64, u64) {
+        (self.taken_stamps.load(Ordering::Relaxed), self.made_stamps.load(Ordering::Relaxed))
+    }
+}
+
+/// SplitMix64's finaliser (Steele, Lea and Flood, 2014): no two inputs give one output.
+fn mixed(input: u64) -> u64 {
+    let z = input.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// What one edge has carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EdgeFlow {
+    /// The names of the stages at its two ends.
+    pub name: String,
+    /// Items that went in.
+    pub made: u64,
+    /// Items that came out.
+    pub taken: u64,
+    /// Items that were inside when the run had ended; 0 while it goes.
+    pub abandoned: u64,
+    /// Items waiting now.
+    pub depth: u64,
+    /// The most that ever waited.
+    pub high_water: u64,
+}
+
+impl EdgeFlow {
+    /// Whether every item made was taken or abandoned: true for every edge after a run.
+    pub fn balances(&self) -> bool {
+        self.made == self.taken + self.abandoned
+    }
+}

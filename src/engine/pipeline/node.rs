@@ -1,0 +1,407 @@
+//! Stages between the source and the end: several workers side by side, or one after the other.
+
+use super::batch::{Batch, Column, Held, Traced};
+use super::claim::Claim;
+use super::core::{Core, Head};
+use super::drive::{Hand, Me, Node};
+use super::work::{Body, Run};
+use crate::engine::crew::catch;
+use crate::engine::drop_guarded;
+use crate::engine::error::{BoxError, Cause, Payload};
+use crate::sync::{Arc, AtomicBool, Ordering, planted};
+use std::marker::PhantomData;
+
+/// A stage's place: what it reads and writes, whoever steps it.
+pub(super) struct Place<'env, T, U> {
+    /// The number of the stage; it reads edge `stage - 1` and writes edge `stage`.
+    pub(super) stage: usize,
+    pub(super) input: Arc<Traced<'env, T>>,
+    /// None for the end of the pipeline.
+    pub(super) output: Option<Arc<Traced<'env, U>>>,
+    pub(super) ordered: bool,
+    pub(super) exact: bool,
+    /// Whether each worker makes a batch of itself at the end.
+    pub(super) says_goodbye: bool,
+    nothing: Column<U>,
+}
+
+impl<'env, T: Send, U: Send> Place<'env, T, U> {
+    pub(super) fn new(
+        stage: usize,
+        input: Arc<Traced<'env, T>>,
+        output: Option<Arc<Traced<'env, U>>>,
+    ) -> Self {
+        Place {
+            stage,
+            input,
+            output,
+            ordered: true,
+            exact: true,
+            says_goodbye: false,
+            nothing: Column::new(),
+        }
+    }
+
+    fn out(&self) -> &Column<U> {
+        self.output.as_ref().map_or(&self.nothing, |output| &output.column)
+    }
+
+    fn allocate(&self, core: &Core) {
+        self.out().allocate(core.all());
+    }
+
+    fn reserve(&self, core: &Core) -> bool {
+        self.output.is_none() || core.reserve(self.stage)
+    }
+
+    fn has_room(&self, core: &Core) -> bool {
+        self.output.is_none() || core.has_room(self.stage)
+    }
+
+    /// Takes the next token, with room for what becomes of it.
+    fn take(&self, core: &Core) -> Option<(u64, Held)> {
+        let track = &core.lanes[self.stage - 1].track;
+        if !track.is_ready() || !self.reserve(core) {
+            return None;
+        }
+        let taken = track.take();
+        if taken.is_none() && self.output.is_some() {
+            core.unreserve(self.stage);
+        }
+        if let Some((position, _)) = &taken
+            && self.says_goodbye
+            && position + 1 == core.end(self.stage - 1)
+        {
+            // Nothing more will come: each worker has a last batch to make.
+            core.gate.sleepers.wake_all();
+        }
+        taken
+    }
+
+    /// Whether all that will ever come has been taken.
+    fn is_exhausted(&self, core: &Core) -> bool {
+        core.lanes[self.stage - 1].track.position() >= core.end(self.stage - 1)
+    }
+
+    /// Works on one token and hands it on.
+    fn work<B: Body<T, Output = U>>(
+        &self,
+        me: &Me<'_>,
+        worker: usize,
+        body: &mut B,
+        (position, mut held): (u64, Held),
+    ) {
+        let core = me.core;
+        let head = core.head(&held);
+        let cost = core.estimate(self.stage, head.len);
+        me.before(cost);
+        let mut run = self.run(me, head);
+        run.stride = me.stride(cost / head.len.max(1));
+        let (input, output) = self.input.column.pair(self.out(), &mut held);
+        let taken = input.items.len() as u64;
+        core.took(self.stage - 1, taken);
+        let meter = &core.posts[self.stage].meters[worker];
+        meter.took(taken, std::mem::take(&mut input.stamp));
+        output.items.clear();
+        output.ends.clear();
+        let mut items = input.items.drain(..);
+        let result = catch(|| body.run(&mut items, output, &mut run));
+        if B::ONE_TO_ONE {
+            run.done = output.items.len();
+        }
+        let left = items.len() as u64;
+        items.for_each(drop_guarded);
+        let index = run.done + run.failures.len();
+        let broke = !matches!(result, Ok(Ok(())));
+        meter.ended(run.done as u64, run.failures.len() as u64 + u64::from(broke), left);
+        self.settle(me, worker, &mut run, &mut held, (result, index));
+        if !broke && left == 0 {
+            self.pass_on(core, Some(position), held);
+            me.worked(self.stage, worker, head.len);
+        }
+    }
+
+    fn run<'a>(&self, me: &Me<'a>, head: Head) -> Run<'a> {
+        Run {
+            core: me.core,
+            first: head.first,
+            exact: self.exact,
+            done: 0,
+            failures: Vec::new(),
+            collects: me.collects(),
+            bytes: 0,
+            stride: 1,
+        }
+    }
+
+    /// Counts what was made, and reports what went wrong.
+    fn settle(
+        &self,
+        me: &Me<'_>,
+        worker: usize,
+        run: &mut Run<'_>,
+        held: &mut Held,
+        (result, index): (std::thread::Result<Result<(), BoxError>>, usize),
+    ) {
+        let meter = &me.core.posts[self.stage].meters[worker];
+        if run.bytes > 0 {
+            meter.bytes(run.bytes);
+        }
+        let number = |held: &mut Held, index| {
+            let head = me.core.head(held);
+            let source = super::batch::Origin::source_index(&*self.input, held, index) as u64;
+            head.first + source.min(head.len.saturating_sub(1))
+        };
+        for (index, error) in run.failures.drain(..) {
+            let item = number(held, index);
+            me.failure(self.stage, item, error);
+        }
+        if self.output.is_some() {
+            let output = self.out().at(held);
+            output.stamp = meter.makes(output.items.len() as u64, me.salt(self.stage));
+        }
+        let cause = match result {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => Cause::Error(error),
+            Err(payload) => Cause::Panic(Payload::new(payload)),
+        };
+        let item = number(held, index);
+        me.fault(self.stage, worker, item, cause);
+    }
+
+    fn pass_on(&self, core: &Core, position: Option<u64>, mut held: Held) {
+        if self.output.is_none() {
+            core.retire(held);
+        } else if !planted("node.publish") {
+            let items = self.out().at(&mut held).items.len() as u64;
+            core.publish(self.stage, position.filter(|_| self.ordered), held, items);
+        }
+    }
+
+    /// What a worker still holds, after its last item.
+    fn say_goodbye<B: Body<T, Output = U>>(
+        &self,
+        me: &Me<'_>,
+        worker: usize,
+        body: &mut B,
+        (nth, mut held): (usize, Held),
+    ) {
+        let core = me.core;
+        let head = Head { first: core.admitted(), len: 0 };
+        core.set_head(&mut held, head);
+        if self.output.is_some() {
+            core.reserve_anyway(self.stage);
+        }
+        let mut run = self.run(me, head);
+        let output: &mut Batch<U> = self.out().at(&mut held);
+        let result = catch(|| body.finish(output, &mut run));
+        let broke = !matches!(result, Ok(Ok(())));
+        let position = core.end(self.stage - 1) + nth as u64;
+        self.settle(me, worker, &mut run, &mut held, (result, 0));
+        if !broke {
+            self.pass_on(core, Some(position), held);
+            me.worked(self.stage, worker, 0);
+        }
+    }
+
+    fn sweep(&self, held: &mut Held) -> (u64, u64) {
+        let batch = self.input.column.at(held);
+        let left = batch.items.len() as u64;
+        batch.items.drain(..).for_each(drop_guarded);
+        (left, std::mem::take(&mut batch.stamp))
+    }
+}
+
+/// Workers side by side, each with a body of its own that was made on its thread.
+pub(super) struct Parallel<'env, T, U, B, M> {
+    place: Place<'env, T, U>,
+    make: M,
+    bodies: PhantomData<fn() -> B>,
+}
+
+impl<'env, T, U, B, M: Fn(usize) -> B> Parallel<'env, T, U, B, M> {
+    pub(super) fn new(place: Place<'env, T, U>, make: M) -> Self {
+        Parallel { place, make, bodies: PhantomData }
+    }
+}
+
+impl<T, U, B, M> Node for Parallel<'_, T, U, B, M>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U>,
+    M: Fn(usize) -> B + Send + Sync,
+{
+    fn allocate(&self, core: &Core, _tokens: &mut Vec<Held>) {
+        self.place.allocate(core);
+    }
+
+    fn hand<'a>(&'a self, worker: usize) -> Box<dyn Hand + 'a> {
+        Box::new(ParallelHand { node: self, worker, body: None, said: false })
+    }
+
+    fn is_ready(&self, core: &Core) -> bool {
+        core.lanes[self.place.stage - 1].track.is_ready() && self.place.has_room(core)
+    }
+
+    fn sweep(&self, held: &mut Held) -> (u64, u64) {
+        self.place.sweep(held)
+    }
+}
+
+struct ParallelHand<'a, T, U, B, M> {
+    node: &'a Parallel<'a, T, U, B, M>,
+    worker: usize,
+    body: Option<B>,
+    said: bool,
+}
+
+impl<T, U, B, M> ParallelHand<'_, T, U, B, M>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U>,
+    M: Fn(usize) -> B + Send + Sync,
+{
+    /// Makes the body if it is not there. False when that failed.
+    fn is_manned(&mut self, me: &Me<'_>) -> bool {
+        if self.body.is_none() {
+            match catch(|| (self.node.make)(self.worker)) {
+                Ok(body) => self.body = Some(body),
+                Err(payload) => {
+                    let cause = Cause::Panic(Payload::new(payload));
+                    me.fault(self.node.place.stage, self.worker, me.core.admitted(), cause);
+                }
+            }
+        }
+        self.body.is_some()
+    }
+}
+
+impl<T, U, B, M> Hand for ParallelHand<'_, T, U, B, M>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U>,
+    M: Fn(usize) -> B + Send + Sync,
+{
+    fn step(&mut self, me: &Me<'_>) -> bool {
+        let (node, core) = (self.node, me.core);
+        if !node.is_ready(core) {
+            if !node.place.says_goodbye || self.said || !node.place.is_exhausted(core) {
+                return false;
+            }
+            self.said = true;
+            let farewell = core.farewell(node.place.stage);
+            if self.is_manned(me)
+                && let Some(body) = &mut self.body
+                && let Some(farewell) = farewell
+            {
+                node.place.say_goodbye(me, self.worker, body, (self.worker, farewell));
+            }
+            return true;
+        }
+        if !self.is_manned(me) {
+            return true;
+        }
+        let Some(taken) = node.place.take(core) else { return false };
+        if let Some(body) = &mut self.body {
+            node.place.work(me, self.worker, body, taken);
+        }
+        true
+    }
+}
+
+impl<T, U, B, M> Drop for ParallelHand<'_, T, U, B, M> {
+    fn drop(&mut self) {
+        drop_guarded(self.body.take());
+    }
+}
+
+/// One body that any of the stage's threads steps, one at a time and in order; the end of the pipeline
+/// is one of these.
+pub(super) struct Serial<'env, T, U, B> {
+    pub(super) place: Place<'env, T, U>,
+    pub(super) body: Claim<B>,
+    /// Whether it has ended; written by the claim's holder.
+    pub(super) over: AtomicBool,
+}
+
+impl<T, U, B> Serial<'_, T, U, B>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U> + Send,
+{
+    /// Whether the end is all that is left to do. Relaxed: a hint, which the claim makes certain.
+    fn is_at_the_end(&self, core: &Core) -> bool {
+        (self.place.says_goodbye || self.place.output.is_none())
+            && !self.over.load(Ordering::Relaxed)
+            && self.place.is_exhausted(core)
+    }
+
+    fn work(&self, me: &Me<'_>, worker: usize, body: &mut B) -> bool {
+        let core = me.core;
+        if let Some(taken) = self.place.take(core) {
+            self.place.work(me, worker, body, taken);
+            return true;
+        }
+        if !self.is_at_the_end(core) {
+            return false;
+        }
+        self.over.store(true, Ordering::Relaxed);
+        if self.place.says_goodbye
+            && let Some(farewell) = core.farewell(self.place.stage)
+        {
+            self.place.say_goodbye(me, worker, body, (0, farewell));
+        }
+        if self.place.output.is_none() {
+            core.finish();
+        }
+        true
+    }
+}
+
+impl<T, U, B> Node for Serial<'_, T, U, B>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U> + Send,
+{
+    fn allocate(&self, core: &Core, _tokens: &mut Vec<Held>) {
+        self.place.allocate(core);
+    }
+
+    fn hand<'a>(&'a self, worker: usize) -> Box<dyn Hand + 'a> {
+        Box::new(SerialHand { node: self, worker })
+    }
+
+    fn is_ready(&self, core: &Core) -> bool {
+        core.lanes[self.place.stage - 1].track.is_ready() && self.place.has_room(core)
+    }
+
+    fn sweep(&self, held: &mut Held) -> (u64, u64) {
+        self.place.sweep(held)
+    }
+}
+
+struct SerialHand<'a, T, U, B> {
+    node: &'a Serial<'a, T, U, B>,
+    worker: usize,
+}
+
+impl<T, U, B> Hand for SerialHand<'_, T, U, B>
+where
+    T: Send,
+    U: Send,
+    B: Body<T, Output = U> + Send,
+{
+    fn step(&mut self, me: &Me<'_>) -> bool {
+        if !self.node.is_ready(me.core) && !self.node.is_at_the_end(me.core) {
+            return false;
+        }
+        let Some(mut body) = self.node.body.acquire() else { return false };
+        let worked = body.with(|body| self.node.work(me, self.worker, body));
+        body.release() || worked
+    }
+}

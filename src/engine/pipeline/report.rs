@@ -1,0 +1,138 @@
+//! What a pipeline says of itself: snapshots while it runs, a report or an error at the end.
+
+pub use super::meter::{EdgeFlow, WorkerCount};
+use crate::engine::error::{BoxError, Fault};
+use std::time::Duration;
+use std::{error, fmt, io};
+
+/// One stage's counters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StageFlow {
+    /// The stage's name.
+    pub name: String,
+    /// Each worker's counters.
+    pub workers: Vec<WorkerCount>,
+}
+
+impl StageFlow {
+    /// The sum over the workers.
+    pub fn total(&self) -> WorkerCount {
+        let mut total = WorkerCount::default();
+        self.workers.iter().for_each(|worker| total.add(worker));
+        total
+    }
+}
+
+/// One thread's counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ThreadFlow {
+    /// Steps that moved something.
+    pub steps: u64,
+    /// Looks at the stages that found nothing to do.
+    pub looks: u64,
+    /// How often the thread went to sleep.
+    pub sleeps: u64,
+    /// How often it may have woken another one.
+    pub wakes: u64,
+    /// Time without anything to do, in nanoseconds.
+    pub idle_ns: u64,
+}
+
+/// The counters of a pipeline at one moment. Each only grows from one snapshot to the next, depths
+/// apart, and no edge shows more out than in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The stages, from the source to the sink.
+    pub stages: Vec<StageFlow>,
+    /// The edges between them.
+    pub edges: Vec<EdgeFlow>,
+    /// The threads.
+    pub threads: Vec<ThreadFlow>,
+}
+
+/// What became of every item: each stage's `taken = finished + failed + abandoned`, each edge's `made
+/// = taken + abandoned`, and the stamps of all batches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The counters after all threads have been joined.
+    pub flow: Snapshot,
+    /// Whether everything balances.
+    pub balances: bool,
+}
+
+/// An item that failed, where failures are collected.
+#[derive(Debug)]
+pub struct Failure {
+    /// The stage's name.
+    pub stage: String,
+    /// The number of the source's item, from 0.
+    pub item: u64,
+    /// The stage's error.
+    pub error: BoxError,
+}
+
+/// A run that ended as it should, or was cancelled; its ledger balances.
+#[derive(Debug)]
+pub struct Report {
+    /// Items that the source gave.
+    pub items: u64,
+    /// Whether the run was cancelled before its end.
+    pub cancelled: bool,
+    /// From the start of the first thread to the join of the last.
+    pub elapsed: Duration,
+    /// What became of every item.
+    pub ledger: Ledger,
+    /// How many items failed, where failures are collected.
+    pub failed: u64,
+    /// The failures by item number, as many as were to be kept.
+    pub failures: Vec<Failure>,
+}
+
+/// A run that did not end as it should. All of its threads have been joined.
+#[derive(Debug)]
+pub enum RunError {
+    /// A stage panicked or returned an error.
+    Fault {
+        /// The fault with the lowest item number; where a stage is unordered, the first in time.
+        fault: Fault,
+        /// How many more there were.
+        others: u64,
+        /// What became of every item.
+        ledger: Box<Ledger>,
+    },
+    /// The system refused a thread.
+    Spawn {
+        /// The thread's name.
+        thread: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Items were lost or doubled: a bug of this library.
+    Unbalanced(Box<Ledger>),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Fault { fault, others: 0, .. } => fault.fmt(f),
+            RunError::Fault { fault, others, .. } => write!(f, "{fault} (and {others} more)"),
+            RunError::Spawn { thread, source } => write!(
+                f,
+                "cannot start thread {thread}: {source}\nhint: fewer threads, or a higher limit (`ulimit -u`, `ulimit -v`)"
+            ),
+            RunError::Unbalanced(ledger) => {
+                write!(f, "items were lost or doubled, please report it: {ledger:?}")
+            }
+        }
+    }
+}
+
+impl error::Error for RunError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            RunError::Fault { fault, .. } => Some(fault),
+            RunError::Spawn { source, .. } => Some(source),
+            RunError::Unbalanced(_) => None,
+        }
+    }
+}

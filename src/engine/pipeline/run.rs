@@ -1,0 +1,417 @@
+//! A pipeline that is complete: its settings, its run, and those who watch or end it.
+
+use super::builder::{Given, Spec};
+use super::core::{Core, Gate, Shape};
+use super::drive::{Nodes, Outcome, drive};
+use super::report::{Ledger, Report, RunError, Snapshot};
+use crate::engine::crew::catch;
+use crate::engine::drop_guarded;
+use crate::engine::error::{Cause, Fault, Payload};
+use crate::engine::shutdown::{Shutdown, Wake};
+use crate::sync::{Arc, cores};
+use std::fmt;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Who steps the stages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Every thread steps whichever stage is ready; as many threads as cores, unless told otherwise.
+    #[default]
+    Cooperative,
+    /// Each worker of each stage has a thread of its own.
+    ThreadPerStage,
+}
+
+/// What an error of a stage does. A panic always ends the run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It ends the run.
+    #[default]
+    Stop,
+    /// The item counts as failed and the run goes on; the report keeps so many errors.
+    Collect(usize),
+}
+
+/// How a pipeline runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    threads: usize,
+    in_flight: usize,
+    placement: Placement,
+    on_error: OnError,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            threads: cores(),
+            in_flight: 4096,
+            placement: Placement::Cooperative,
+            on_error: OnError::Stop,
+        }
+    }
+}
+
+/// Ends a run from any thread; see [`Pipeline::canceller`].
+#[derive(Debug, Clone)]
+pub struct Canceller(Arc<Shutdown>);
+
+impl Canceller {
+    pub(super) fn new() -> Self {
+        Canceller(Arc::new(Shutdown::new()))
+    }
+
+    /// Asks the run to end: each worker leaves after the item it is at.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether the run is to end, by a cancel or a fault. A source that waits in a loop of its own asks
+    /// this.
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_stopped()
+    }
+}
+
+/// Looks at the counters of a run from any thread; see [`Pipeline::watch`].
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<OnceLock<Arc<Core>>>);
+
+impl Watch {
+    pub(super) fn new() -> Self {
+        Watch(Arc::new(OnceLock::new()))
+    }
+
+    /// The counters now; nothing before the run has begun. Takes no lock and holds nobody up.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.get().map(|core| core.snapshot()).unwrap_or_default()
+    }
+}
+
+/// Tells a source that said [`Pull::Later`](super::Pull::Later) to be asked again at once; see
+/// [`Builder::bell`](super::Builder::bell).
+#[derive(Debug, Clone)]
+pub struct Bell(Arc<OnceLock<Arc<Gate>>>);
+
+impl Bell {
+    pub(super) fn new() -> Self {
+        Bell(Arc::new(OnceLock::new()))
+    }
+
+    /// Rings. Without effect before the run: the source is asked at its beginning anyway.
+    pub fn ring(&self) {
+        if let Some(gate) = self.0.get() {
+            gate.ring();
+        }
+    }
+}
+
+/// A pipeline from its source to its sink.
+pub struct Pipeline<'env> {
+    pub(super) specs: Vec<Spec<'env>>,
+    pub(super) bell: Bell,
+    pub(super) settings: Settings,
+    pub(super) canceller: Canceller,
+    pub(super) watch: Watch,
+}
+
+impl fmt::Debug for Pipeline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.specs.iter().map(|spec| spec.name.as_str()).collect();
+        f.debug_struct("Pipeline")
+            .field("stages", &names)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pipeline that is built: what its threads share.
+struct Plan<'env> {
+    core: Arc<Core>,
+    nodes: Vec<Box<dyn super::drive::Node + 'env>>,
+    keep: Option<usize>,
+}
+
+impl<'env> Pipeline<'env> {
+    /// How many threads work; as many as cores without this call.
+    ///
+    /// # Panics
+    /// When `threads` is 0.
+    pub fn threads(mut self, threads: usize) -> Self {
+        assert!(threads > 0, "a pipeline needs a thread");
+        self.settings.threads = threads;
+        self
+    }
+
+    /// How many items of the source may be in the pipeline at once; 4,096 without this call. This bounds
+    /// its memory: items are stored in buffers that are made once and used again.
+    ///
+    /// # Panics
+    /// When `items` is 0.
+    pub fn in_flight(mut self, items: usize) -> Self {
+        assert!(items > 0, "nothing flows without an item in flight");
+        self.settings.in_flight = items;
+        self
+    }
+
+    /// Who steps the stages; [`Placement::Cooperative`] without this call.
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.settings.placement = placement;
+        self
+    }
+
+    /// What an error of a stage does; it ends the run without this call.
+    ///
+    /// ```
+    /// use twelvefold::engine::pipeline::{OnError, Pipeline};
+    ///
+    /// let mut sum = 0;
+    /// let report = Pipeline::from_iter("lines", ["1", "x", "3", "y"])
+    ///     .try_map("parse", str::parse::<u32>)
+    ///     .sink("sum", |n| sum += n)
+    ///     .on_error(OnError::Collect(1))
+    ///     .run()?;
+    /// assert_eq!((sum, report.failed), (4, 2));
+    /// assert_eq!((report.failures.len(), report.failures[0].item), (1, 1));
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.settings.on_error = on_error;
+        self
+    }
+
+    /// What ends this pipeline's run from another thread or from inside a stage.
+    ///
+    /// ```
+    /// use twelvefold::engine::pipeline::Pipeline;
+    ///
+    /// let pipeline = Pipeline::from_iter("for ever", 0..).map("double", |x| 2 * x);
+    /// let mut seen = 0;
+    /// let pipeline = pipeline.sink("count", |_| seen += 1);
+    /// let canceller = pipeline.canceller();
+    /// std::thread::spawn(move || canceller.cancel());
+    /// let report = pipeline.run()?;
+    /// assert!(report.cancelled && report.ledger.balances);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
+    pub fn canceller(&self) -> Canceller {
+        self.canceller.clone()
+    }
+
+    /// What looks at this pipeline's counters while it runs.
+    ///
+    /// ```
+    /// use twelvefold::engine::pipeline::Pipeline;
+    ///
+    /// let pipeline = Pipeline::from_iter("numbers", 0..100).sink("drop", drop);
+    /// let watch = pipeline.watch();
+    /// pipeline.run()?;
+    /// assert_eq!(watch.snapshot().edges[0].taken, 100);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+
+    /// The threads of each stage, how many threads there are, and their names.
+    fn place(&self) -> (Vec<Range<usize>>, Vec<String>) {
+        let wanted = |spec: &Spec<'_>| match spec.workers {
+            Some(workers) => workers,
+            None => self.settings.threads,
+        };
+        let alone =
+            |spec: &Spec<'_>| spec.blocking || self.settings.placement == Placement::ThreadPerStage;
+        let shared = self.specs.iter().filter(|spec| !alone(spec));
+        let most = shared.clone().filter(|spec| !spec.serial).map(wanted).max();
+        let threads = shared.clone().next().map_or(0, |_| match most {
+            Some(most) => most.max(self.settings.threads),
+            None => self.settings.threads,
+        });
+        let mut names: Vec<String> = (0..threads).map(|t| format!("tf-{t}")).collect();
+        let place = |spec: &Spec<'_>| {
+            if !alone(spec) {
+                return 0..if spec.serial { threads } else { wanted(spec).min(threads) };
+            }
+            let from = names.len();
+            names.extend((0..wanted(spec)).map(|w| format!("tf-{}-{w}", spec.name)));
+            from..names.len()
+        };
+        (self.specs.iter().map(place).collect(), names)
+    }
+
+    fn plan(self, ranges: Vec<Range<usize>>, threads: usize) -> Plan<'env> {
+        let stages = self.specs.iter().zip(&ranges).map(|(spec, range)| {
+            let farewells = match (spec.says_goodbye, spec.serial) {
+                (false, _) => 0,
+                (true, true) => 1,
+                (true, false) => range.len(),
+            };
+            (spec.name.clone(), range.clone(), farewells)
+        });
+        let edges = self.specs.len() - 1;
+        let capacities: Vec<_> = self.specs[..edges].iter().map(|spec| spec.capacity).collect();
+        let in_flight = self.settings.in_flight;
+        // Enough batches for every thread to have some in hand and some waiting.
+        let fair = (in_flight / (4 * threads)).clamp(1, MOST_IN_A_BATCH);
+        let batch_limit = if self.specs[0].blocking { 1 } else { fair };
+        let batch_limit =
+            capacities.iter().flatten().fold(batch_limit, |limit, &items| limit.min(items));
+        let shape = Shape {
+            stages: stages.collect(),
+            capacities,
+            threads,
+            in_flight,
+            batch_limit,
+            ordered: self.specs.iter().all(|spec| spec.ordered),
+        };
+        let core = Arc::new(Core::new(shape, self.canceller.0.clone()));
+        self.canceller.0.register(vec![Wake::Pool(core.gate.clone())]);
+        let build = |(stage, spec): (usize, Spec<'env>)| {
+            (spec.build)(&Given { stage, ordered: spec.ordered, says_goodbye: spec.says_goodbye })
+        };
+        let nodes: Vec<_> = self.specs.into_iter().enumerate().map(build).collect();
+        let mut tokens = core.first_tokens();
+        nodes.iter().for_each(|node| node.allocate(&core, &mut tokens));
+        // Set once each: a pipeline runs once.
+        drop(self.watch.0.set(core.clone()));
+        drop(self.bell.0.set(core.gate.clone()));
+        let keep = match self.settings.on_error {
+            OnError::Stop => None,
+            OnError::Collect(keep) => Some(keep),
+        };
+        Plan { core, nodes, keep }
+    }
+
+    /// Runs the pipeline on threads of its own, and returns when all of them have been joined.
+    ///
+    /// # Errors
+    /// The first fault, or a thread that the system refused; what became of every item is part of it.
+    #[cfg(not(loom))]
+    pub fn run(self) -> Result<Report, RunError> {
+        let started = std::time::Instant::now();
+        let (ranges, names) = self.place();
+        let plan = self.plan(ranges, names.len());
+        let mut refused = None;
+        let outcomes = std::thread::scope(|scope| {
+            let mut handles = Vec::new();
+            for (thread, name) in names.iter().enumerate() {
+                let plan = &plan;
+                match crate::sync::spawn_scoped(scope, name, move || plan.drive(thread)) {
+                    Ok(handle) => handles.push(handle),
+                    Err(source) => {
+                        refused = Some((name.clone(), source));
+                        plan.core.shutdown.cancel();
+                        break;
+                    }
+                }
+            }
+            // A thread catches what its stages throw: nothing arrives here.
+            let joined = handles.into_iter().map(|handle| handle.join().unwrap_or_default());
+            joined.collect::<Vec<_>>()
+        });
+        let result = plan.settle(outcomes, started.elapsed());
+        match refused {
+            Some((thread, source)) => Err(RunError::Spawn { thread, source }),
+            None => result,
+        }
+    }
+}
+
+#[cfg(loom)]
+impl Pipeline<'static> {
+    /// Runs the pipeline on loom's threads, of which the calling one is the last.
+    ///
+    /// # Errors
+    /// As the run that ships.
+    pub fn run(self) -> Result<Report, RunError> {
+        let (ranges, names) = self.place();
+        let plan = Arc::new(self.plan(ranges, names.len()));
+        let spawn = |(thread, name): (usize, &String)| {
+            let plan = plan.clone();
+            crate::sync::spawn_named(name, move || plan.drive(thread)).expect("loom has room")
+        };
+        let last = names.len() - 1;
+        let handles: Vec<_> = names[..last].iter().enumerate().map(spawn).collect();
+        let mut outcomes = vec![plan.drive(last)];
+        outcomes.extend(handles.into_iter().map(|handle| handle.join().expect("joined")));
+        let Ok(plan) = Arc::try_unwrap(plan) else { panic!("a thread is left") };
+        plan.settle(outcomes, Duration::ZERO)
+    }
+}
+
+impl Plan<'_> {
+    fn nodes(&self) -> &Nodes<'_> {
+        &self.nodes
+    }
+
+    /// The body of thread `thread`.
+    fn drive(&self, thread: usize) -> Outcome {
+        catch(|| drive(&self.core, self.nodes(), thread, self.keep)).unwrap_or_else(|payload| {
+            // Not a stage's: those are caught where they stand.
+            let first = self.core.fail(thread, self.core.admitted());
+            let cause = Cause::Panic(Payload::new(payload));
+            let fault = Fault { stage: "thread".to_owned(), worker: thread, item: 0, cause };
+            Outcome { faults: vec![(u64::from(!first), fault)], ..Outcome::default() }
+        })
+    }
+
+    /// Accounts for everything after the last thread has been joined.
+    fn settle(self, outcomes: Vec<Outcome>, elapsed: Duration) -> Result<Report, RunError> {
+        let ledger = self.ledger();
+        let ordered = self.core.is_ordered();
+        let cancelled = !self.core.is_finished();
+        for node in self.nodes {
+            drop_guarded(node);
+        }
+        let (mut faults, mut failures, mut failed) = (Vec::new(), Vec::new(), 0);
+        for outcome in outcomes {
+            faults.extend(outcome.faults);
+            failures.extend(outcome.failures);
+            failed += outcome.failed;
+        }
+        let others = (faults.len() as u64).saturating_sub(1);
+        let rank = |(late, fault): &(u64, Fault)| if ordered { fault.item } else { *late };
+        if let Some((_, fault)) = faults.into_iter().min_by_key(rank) {
+            return Err(RunError::Fault { fault, others, ledger: Box::new(ledger) });
+        }
+        if !ledger.balances {
+            return Err(RunError::Unbalanced(Box::new(ledger)));
+        }
+        failures.sort_by_key(|failure| failure.item);
+        failures.truncate(self.keep.unwrap_or(0));
+        let items = ledger.flow.stages[0].total().made;
+        Ok(Report { items, cancelled, elapsed, ledger, failed, failures })
+    }
+
+    /// Drops what is left on the edges, and compares all books.
+    fn ledger(&self) -> Ledger {
+        let mut left = vec![(0, 0); self.core.lanes.len()];
+        for mut held in self.core.last_tokens() {
+            for (node, left) in self.nodes[1..].iter().zip(&mut left) {
+                let (items, stamp) = node.sweep(&mut held);
+                left.0 += items;
+                left.1 = u64::wrapping_add(left.1, stamp);
+            }
+        }
+        let mut flow = self.core.snapshot();
+        for (edge, (items, _)) in flow.edges.iter_mut().zip(&left) {
+            edge.abandoned = *items;
+        }
+        let stamps = |s: usize| {
+            let meters = self.core.posts[s].meters.iter().map(|meter| meter.stamps());
+            meters.fold((0u64, 0u64), |sum, (taken, made)| {
+                (sum.0.wrapping_add(taken), sum.1.wrapping_add(made))
+            })
+        };
+        let stamped =
+            (0..left.len()).all(|e| stamps(e).1 == stamps(e + 1).0.wrapping_add(left[e].1));
+        let stages = flow.stages.iter().all(|stage| stage.total().balances());
+        let balances = stamped && stages && flow.edges.iter().all(|edge| edge.balances());
+        Ledger { flow, balances }
+    }
+}
+
+/// A batch holds no more items than this, however little each costs.
+const MOST_IN_A_BATCH: usize = 256;
