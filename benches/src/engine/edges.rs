@@ -12,13 +12,12 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a wrong sum panics, everywhere here")]
 
+use self::blocks::Block;
 use super::measure::{pair, poll};
 use super::row::{Reach, Row};
 use super::{Scale, per_item};
 use crossbeam_channel::bounded;
-use crossbeam_utils::CachePadded;
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use twelvefold::engine::edge::{Receiver, Sender, edge};
@@ -199,39 +198,82 @@ pub fn std_one_by_one(items: u64) -> Duration {
     )
 }
 
-/// A block of words and the flag that says whose it is.
-struct Block<const WORDS: usize> {
-    full: CachePadded<AtomicBool>,
-    words: CachePadded<[AtomicU64; WORDS]>,
+mod blocks {
+    //! Words that two threads hand to each other by a flag, plain memory so that the compiler may
+    //! move it by vectors.
+    #![expect(unsafe_code, reason = "a flag says which of two threads may touch the words")]
+
+    use crossbeam_utils::CachePadded;
+    use std::cell::UnsafeCell;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    pub(super) struct Block<const WORDS: usize> {
+        full: CachePadded<AtomicBool>,
+        words: CachePadded<UnsafeCell<[u64; WORDS]>>,
+    }
+
+    // SAFETY: `words` is touched only in `fill`, by the one producer while `full` is false, and in
+    // `drain`, by the one consumer while it is true; each hands over by a Release store that the
+    // other's Acquire load has read. `edges::core_to_core` has one of each and is the only user.
+    unsafe impl<const WORDS: usize> Sync for Block<WORDS> {}
+
+    impl<const WORDS: usize> Block<WORDS> {
+        pub(super) fn new() -> Self {
+            Block {
+                full: CachePadded::new(AtomicBool::new(false)),
+                words: CachePadded::new(UnsafeCell::new([0; WORDS])),
+            }
+        }
+
+        /// The producer's turn: false while the block is full.
+        #[inline]
+        pub(super) fn fill(&self, write: impl FnOnce(&mut [u64; WORDS])) -> bool {
+            if self.full.load(Ordering::Acquire) {
+                return false;
+            }
+            // SAFETY: see `Sync`: the block is empty and this is its one producer.
+            write(unsafe { &mut *self.words.get() });
+            self.full.store(true, Ordering::Release);
+            true
+        }
+
+        /// The consumer's turn: `None` while the block is empty.
+        #[inline]
+        pub(super) fn drain(&self) -> Option<u64> {
+            if !self.full.load(Ordering::Acquire) {
+                return None;
+            }
+            // SAFETY: see `Sync`: the block is full and this is its one consumer.
+            let sum = unsafe { &*self.words.get() }.iter().sum();
+            self.full.store(false, Ordering::Release);
+            Some(sum)
+        }
+    }
 }
 
-/// What two cores can pass at most: blocks that one fills and the other sums, in turn. The words
-/// are atomics only so that no unsafe code is needed; relaxed accesses are plain moves.
+/// What two cores can pass at most in as much memory as the queues have: blocks that one fills and
+/// the other sums, in turn.
 pub fn core_to_core<const WORDS: usize, const BLOCKS: usize>(items: u64) -> Duration {
-    let blocks: [Block<WORDS>; BLOCKS] = std::array::from_fn(|_| Block {
-        full: CachePadded::new(AtomicBool::new(false)),
-        words: CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0))),
-    });
+    let blocks: [Block<WORDS>; BLOCKS] = std::array::from_fn(|_| Block::new());
     let blocks = &blocks;
     pair(
         items,
         move |items| {
             for (block, start) in blocks.iter().cycle().zip((0..items).step_by(WORDS)) {
-                poll(|| !block.full.load(Ordering::Acquire));
-                for (word, number) in block.words.iter().zip(start..) {
-                    word.store(number, Ordering::Relaxed);
-                }
-                block.full.store(true, Ordering::Release);
+                let number = |words: &mut [u64; WORDS]| {
+                    for (word, number) in words.iter_mut().zip(start..) {
+                        *word = number;
+                    }
+                };
+                poll(|| block.fill(number));
             }
         },
         move |items| {
-            let mut sum = 0;
+            let mut total = 0;
             for (block, _) in blocks.iter().cycle().zip((0..items).step_by(WORDS)) {
-                poll(|| block.full.load(Ordering::Acquire));
-                sum += block.words.iter().map(|word| word.load(Ordering::Relaxed)).sum::<u64>();
-                block.full.store(false, Ordering::Release);
+                poll(|| block.drain().map(|sum: u64| total += sum).is_some());
             }
-            sum
+            total
         },
     )
 }
