@@ -3,7 +3,7 @@
 //! `pipeline/CASE/IMPLEMENTATION`, throughput in items; `_w1` and `_w2` are the workers of the map
 //! stage. Cases: `near_zero` and `1us_one_in_100_heavier`. The program `engine` runs these and the
 //! other rows in turns, with the ideal and oneTBB; the implementations are described in
-//! [`twelvefold_benches::engine::peers`]. Each run checks that every item came once, and in order
+//! [`twelvefold_benches::engine::peers`], and `ours` in [`twelvefold_benches::engine::ours`]. Each run checks that every item came once, and in order
 //! where that is promised; threads that a run starts are in its figure.
 
 use criterion::measurement::WallTime;
@@ -12,6 +12,7 @@ use criterion::{
 };
 use std::ops::Range;
 use std::time::Duration;
+use twelvefold_benches::engine::ours::ours;
 use twelvefold_benches::engine::peers::{
     Map, checked, crossbeam_channel, fused_loop, pariter, rayon_par_bridge, rayon_pool,
 };
@@ -38,6 +39,7 @@ fn case(group: &mut BenchmarkGroup<'_, WallTime>, case: &str, items: u64, map: i
     for workers in [1, 2] {
         let id = |implementation: &str| id(&format!("{implementation}_w{workers}"));
         let pool = rayon_pool(workers);
+        row(group, &id("ours"), items, true, |source, sink| ours(source, workers, map, sink));
         row(group, &id("rayon_par_bridge"), items, false, |source, sink| {
             rayon_par_bridge(source, &pool, map, sink);
         });

@@ -203,6 +203,26 @@ impl Stamps {
             stamps.left[*item as usize].store(now, Ordering::Release);
         })
     }
+
+    /// The same for a source that is asked: an item, the end, or for how long there is none.
+    pub(super) fn polled(&self) -> impl FnMut() -> Result<Option<u64>, Duration> + Send + use<> {
+        let stamps = self.clone();
+        let (mut next, mut due) = (0, Instant::now() + PAUSE);
+        move || {
+            let now = Instant::now();
+            if next == stamps.left.len() as u64 {
+                return Ok(None);
+            }
+            if now < due {
+                return Err(due - now);
+            }
+            stamps.left[next as usize]
+                .store((now - stamps.start).as_nanos() as u64, Ordering::Release);
+            next += 1;
+            due = now + PAUSE;
+            Ok(Some(next - 1))
+        }
+    }
 }
 
 /// A sink that also notes how long each item was on its way.

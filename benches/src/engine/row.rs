@@ -323,3 +323,75 @@ fn line(
         reach: comparison.reach,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, Reach, Row};
+
+    /// Two rounds in which ours takes 2 and 4, the peer 8 and 8.
+    fn lines(reach: Reach) -> Vec<Line> {
+        let (mut ours, mut peer) = ([2.0, 4.0].into_iter(), [8.0, 8.0].into_iter());
+        let row = Row::new("what/case", "ns")
+            .runs("ours", move || ours.next().expect("two rounds"))
+            .runs("peer", move || peer.next().expect("two rounds"))
+            .against_share("ours", ("peer", 0.5, "half"), reach);
+        row.measure(2, false).lines
+    }
+
+    #[test]
+    fn a_comparison_is_the_median_over_the_rounds_of_its_own_kind() {
+        for (reach, compared) in [
+            (Reach::Times(1.0), 1.5),
+            (Reach::Told, 1.5),
+            (Reach::Within(1.0), 0.75),
+            (Reach::Over(0.0), -1.0),
+            (Reach::Most(3.0), 3.0),
+        ] {
+            let line = &lines(reach)[0];
+            assert_eq!(
+                (line.compared, line.ours_value, line.peer_value),
+                (compared, 3.0, Some(4.0))
+            );
+        }
+    }
+
+    #[test]
+    fn a_reach_is_met_at_its_limit_and_not_beyond() {
+        for (met, missed) in [
+            (Reach::Times(1.5), Reach::Times(1.51)),
+            (Reach::Within(0.75), Reach::Within(0.74)),
+            (Reach::Over(-1.0), Reach::Over(-1.01)),
+            (Reach::Most(3.0), Reach::Most(2.99)),
+        ] {
+            assert_eq!(lines(met)[0].is_met(), Some(true), "{met:?}");
+            assert_eq!(lines(missed)[0].is_met(), Some(false), "{missed:?}");
+        }
+        assert_eq!(lines(Reach::Told)[0].is_met(), None);
+    }
+
+    #[test]
+    fn who_did_not_run_is_compared_with_nobody() {
+        let row = Row::new("what/case", "ns")
+            .runs("peer", || 1.0)
+            .skips("other", "it is not here")
+            .against("ours", "peer", Reach::Times(1.0))
+            .against("peer", "other", Reach::Times(1.0));
+        let outcome = row.measure(1, false);
+        assert!(outcome.lines.is_empty());
+        assert_eq!(outcome.skipped, [("what/case/other".to_owned(), "it is not here".to_owned())]);
+    }
+
+    #[test]
+    fn every_contender_begins_in_turn() {
+        let order = std::rc::Rc::new(std::cell::RefCell::new(String::new()));
+        let runs = |name: char| {
+            let order = order.clone();
+            move || {
+                order.borrow_mut().push(name);
+                1.0
+            }
+        };
+        Row::new("what/case", "ns").runs("a", runs('a')).runs("b", runs('b')).measure(2, true);
+        assert_eq!(*order.borrow(), "abbaab");
+    }
+}

@@ -102,3 +102,29 @@ impl Sink {
         assert!(!ordered || self.out_of_order == 0, "{} items out of order", self.out_of_order);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Sink, nothing};
+    use std::panic::catch_unwind;
+
+    fn passes(items: &[u64], ordered: bool) -> bool {
+        let mut sink = Sink::default();
+        items.iter().for_each(|item| sink.take(nothing(*item)));
+        catch_unwind(|| sink.check(4, ordered)).is_ok()
+    }
+
+    #[test]
+    fn the_sink_accepts_every_item_once() {
+        assert!(passes(&[0, 1, 2, 3], true) && passes(&[3, 1, 0, 2], false));
+    }
+
+    #[test]
+    fn the_sink_refuses_what_is_lost_doubled_or_out_of_order() {
+        let wrong: [&[u64]; 4] = [&[0, 1, 2], &[0, 1, 2, 3, 3], &[0, 2, 2, 2], &[0, 0, 3, 3]];
+        for items in wrong {
+            assert!(!passes(items, false), "{items:?}");
+        }
+        assert!(!passes(&[0, 2, 1, 3], true));
+    }
+}
