@@ -318,11 +318,7 @@ pub(crate) mod census {
     impl Drop for Member {
         fn drop(&mut self) {
             #[cfg(not(any(loom, shuttle)))]
-            let first = !COUNTED.replace(true);
-            #[cfg(any(loom, shuttle))]
-            let first = false;
-            #[cfg(not(any(loom, shuttle)))]
-            if first {
+            if self.first {
                 COUNTED.set(false);
                 AWAKE.fetch_sub(1, Ordering::Relaxed);
             }
