@@ -296,6 +296,7 @@ pub(crate) mod census {
     /// Counts the calling thread as the engine's while it lives; once, if it is counted already.
     #[derive(Debug)]
     pub(crate) struct Member {
+        #[cfg(not(any(loom, shuttle)))]
         first: bool,
         /// It belongs to its thread.
         _here: std::marker::PhantomData<*const ()>,
@@ -305,13 +306,15 @@ pub(crate) mod census {
         pub(crate) fn enter() -> Self {
             #[cfg(not(any(loom, shuttle)))]
             let first = !COUNTED.replace(true);
-            #[cfg(any(loom, shuttle))]
-            let first = false;
             #[cfg(not(any(loom, shuttle)))]
             if first {
                 AWAKE.fetch_add(1, Ordering::Relaxed);
             }
-            Member { first, _here: std::marker::PhantomData }
+            Member {
+                #[cfg(not(any(loom, shuttle)))]
+                first,
+                _here: std::marker::PhantomData,
+            }
         }
     }
 

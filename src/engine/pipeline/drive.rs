@@ -2,7 +2,9 @@
 //! sleeps only when none is.
 
 use super::batch::Held;
-use super::core::{Core, Gate, Post, ThreadMeter};
+#[cfg(not(any(loom, shuttle)))]
+use super::core::Gate;
+use super::core::{Core, Post, ThreadMeter};
 use super::report::Failure;
 use crate::engine::error::{BoxError, Cause, Fault};
 use crate::engine::sleepers::Berth;
