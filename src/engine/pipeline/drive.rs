@@ -86,7 +86,7 @@ impl Me<'_> {
 
     /// Items between two looks at the run's state, where one takes `ns`.
     pub(super) fn stride(&self, ns: u64) -> usize {
-        if ns < 50 { 32 } else { 1 }
+        if ns < 50 { 256 } else { 1 }
     }
 
     /// Called before something that will take about `ns`: when other work is ready and somebody

@@ -415,4 +415,4 @@ impl Plan<'_> {
 }
 
 /// A batch holds no more items than this, however little each costs.
-const MOST_IN_A_BATCH: usize = 256;
+const MOST_IN_A_BATCH: usize = 512;

@@ -65,6 +65,27 @@ impl Run<'_> {
     }
 }
 
+/// Counts items done, and tells the run in the end.
+struct Done<'a, 'b> {
+    run: &'a mut Run<'b>,
+    count: usize,
+}
+
+impl Done<'_, '_> {
+    #[cold]
+    fn refuse(&mut self, error: BoxError) -> Result<(), BoxError> {
+        self.run.done += std::mem::take(&mut self.count);
+        self.run.refuse(error)
+    }
+}
+
+impl Drop for Done<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.run.done += self.count;
+    }
+}
+
 /// One item in, one out.
 #[derive(Debug)]
 pub(super) struct Map<F>(pub(super) F);
@@ -279,10 +300,12 @@ impl<T, E: Into<BoxError>, F: FnMut(T) -> Result<(), E>> Body<T> for Sink<F> {
         run: &mut Run<'_>,
     ) -> Result<(), BoxError> {
         while items.len() > 0 && !run.is_stopped() {
-            for item in items.by_ref().take(run.stride) {
+            // Counted in a register, and written down also on the way out of a panic.
+            let mut done = Done { run, count: 0 };
+            for item in items.by_ref().take(done.run.stride) {
                 match (self.0)(item) {
-                    Ok(()) => run.done += 1,
-                    Err(error) => run.refuse(error.into())?,
+                    Ok(()) => done.count += 1,
+                    Err(error) => done.refuse(error.into())?,
                 }
             }
         }
