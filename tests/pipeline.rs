@@ -405,7 +405,7 @@ fn nothing_is_held_back_when_the_source_has_nothing_for_now() {
 }
 
 /// Who finds nothing to do looks at most so often before it sleeps.
-const LOOKS_BEFORE_SLEEP: u64 = 2_000 + 2 + 2;
+const LOOKS_BEFORE_SLEEP: u64 = 2_000 / 4 + 2 + 2;
 
 #[test]
 fn idle_threads_look_a_bounded_number_of_times_and_one_wake_an_item_is_enough() {

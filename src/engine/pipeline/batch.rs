@@ -5,10 +5,14 @@
 //!
 //! [`Track`]: super::track::Track
 
-#![expect(unsafe_code, reason = "cells that the possession of a token guards")]
+#![expect(
+    unsafe_code,
+    reason = "cells that the possession of a token guards, and items read in place"
+)]
 
 use crate::sync::UnsafeCell;
 use std::sync::OnceLock;
+use std::vec::Drain;
 
 /// The right to one token of a run.
 #[derive(Debug)]
@@ -48,6 +52,34 @@ impl<T> Batch<T> {
     const fn new() -> Self {
         Batch { items: Vec::new(), ends: Vec::new(), stamp: 0 }
     }
+}
+
+/// Gives the next `limit` items to `work` one by one, until one fails.
+///
+/// Items that need no drop are read by an index that lives in a register; those that `work` does not
+/// get to, because it fails or panics, are gone, which for such items is all that a drop would do.
+#[inline]
+pub(super) fn each<T, E>(
+    items: &mut Drain<'_, T>,
+    limit: usize,
+    mut work: impl FnMut(T) -> Result<(), E>,
+) -> Result<(), E> {
+    if std::mem::needs_drop::<T>() {
+        return items.by_ref().take(limit).try_for_each(work);
+    }
+    let count = limit.min(items.len());
+    let first = items.as_slice().as_ptr();
+    // The drain moves on first: it never gives these items out itself.
+    items.by_ref().take(count).for_each(drop);
+    for index in 0..count {
+        // SAFETY: `index` is below the number of items that stood here, and the vector's memory stays
+        // as it is until the drain ends.
+        let item = unsafe { first.add(index) };
+        // SAFETY: the item is initialised, and is read once: the drain has passed it, and dropping
+        // it there did nothing.
+        work(unsafe { item.read() })?;
+    }
+    Ok(())
 }
 
 /// One edge's batches, a token each.

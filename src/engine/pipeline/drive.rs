@@ -61,6 +61,8 @@ pub(super) struct Me<'a> {
     busy_since: Cell<u64>,
 }
 
+/// A look at all stages takes about as long as this many pauses.
+const LOOK_PAUSES: u32 = 4;
 /// A thread that will be busy for this long, or has been, shares what else is ready.
 const SHARE_NS: u64 = 10_000;
 const BUSY_NS: u64 = 50_000;
@@ -110,6 +112,9 @@ impl Me<'_> {
         let forgotten = claimed != Some(0) && self.core.gate.is_forgotten();
         if let Some(s) = first.or(forgotten.then_some(0)) {
             self.wake(&self.core.posts[s]);
+            // A wake takes microseconds, which are not the stage's: counted as its own they would make
+            // it look dear, and lead to the next wake.
+            self.last.set(self.core.now());
             self.busy_since.set(self.last.get());
         }
     }
@@ -206,7 +211,6 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
             me.pass(s);
             if idle {
                 idle = false;
-                me.busy_since.set(me.last.get());
                 waiter.reset();
             }
             continue;
@@ -218,7 +222,7 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
         if !waiter.is_announced() && bunk.all_others_sleep() {
             waiter.skip_spinning();
         }
-        waiter.pause();
+        waiter.pause_after(LOOK_PAUSES);
         me.waited();
     }
     drop(waiter);
@@ -233,6 +237,7 @@ impl Me<'_> {
         Self::add(&self.meter().looks, 1);
         Self::add(&self.meter().idle_ns, now - self.last.get());
         self.last.set(now);
+        self.busy_since.set(now);
     }
 }
 

@@ -112,10 +112,10 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         if B::ONE_TO_ONE {
             run.done = output.items.len();
         }
-        let left = items.len() as u64;
         items.for_each(drop_guarded);
         let index = run.done + run.failures.len();
         let broke = !matches!(result, Ok(Ok(())));
+        let left = taken - index as u64 - u64::from(broke);
         meter.ended(run.done as u64, run.failures.len() as u64 + u64::from(broke), left);
         self.settle(me, worker, &mut run, &mut held, (result, index));
         if !broke && left == 0 {

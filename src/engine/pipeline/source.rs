@@ -118,7 +118,7 @@ struct State<F> {
 
 /// A batch takes its dearest stage about this long, so that what a batch costs is little beside it and
 /// no worker is left alone with a long one.
-const BATCH_NS: u64 = 20_000;
+const BATCH_NS: u64 = 50_000;
 
 impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
     pub(super) fn new(feed: F, out: Arc<Traced<'env, T>>) -> Self {

@@ -1,6 +1,6 @@
 //! What a stage does with one batch.
 
-use super::batch::Batch;
+use super::batch::{Batch, each};
 use super::core::Core;
 use crate::engine::error::BoxError;
 use std::vec::Drain;
@@ -302,12 +302,13 @@ impl<T, E: Into<BoxError>, F: FnMut(T) -> Result<(), E>> Body<T> for Sink<F> {
         while items.len() > 0 && !run.is_stopped() {
             // Counted in a register, and written down also on the way out of a panic.
             let mut done = Done { run, count: 0 };
-            for item in items.by_ref().take(done.run.stride) {
-                match (self.0)(item) {
-                    Ok(()) => done.count += 1,
-                    Err(error) => done.refuse(error.into())?,
+            each(items, done.run.stride, |item| match (self.0)(item) {
+                Ok(()) => {
+                    done.count += 1;
+                    Ok(())
                 }
-            }
+                Err(error) => done.refuse(error.into()),
+            })?;
         }
         Ok(())
     }
