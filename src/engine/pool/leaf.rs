@@ -224,6 +224,7 @@ impl<T: Send> Leaf<T> {
         let mut retry = false;
         let mut inner = self.id..self.id + 1;
         let mut span = FANOUT;
+        let mut asked_the_publisher = false;
         while inner.len() < leaves {
             let start = self.id / span * span;
             let outer = start..(start + span).min(leaves);
@@ -234,13 +235,24 @@ impl<T: Send> Leaf<T> {
             }
             inner = outer;
             span = span.saturating_mul(FANOUT);
+            // Before the far leaves, of which there may be thousands.
+            if !asked_the_publisher && inner.len() < leaves {
+                asked_the_publisher = true;
+                match self.carry_off() {
+                    Steal::Success(task) => return Look::Found(task),
+                    Steal::Retry => retry = true,
+                    Steal::Empty => {}
+                }
+            }
         }
-        match self.carry_off() {
-            Steal::Success(task) => Look::Found(task),
-            Steal::Retry => Look::Retry,
-            Steal::Empty if retry => Look::Retry,
-            Steal::Empty => Look::Nothing,
+        if !asked_the_publisher {
+            match self.carry_off() {
+                Steal::Success(task) => return Look::Found(task),
+                Steal::Retry => retry = true,
+                Steal::Empty => {}
+            }
         }
+        if retry { Look::Retry } else { Look::Nothing }
     }
 
     fn steal_from(&self, victims: impl Iterator<Item = usize>) -> Look<T> {

@@ -3,8 +3,8 @@
 //! One [`Publisher`] (the control thread, which never computes) or one [`Helper`] (which runs tasks
 //! while it waits) pushes a step's tasks to its own
 //! deque; [`Leaf`]s, one a thread, take tasks from their own deque, then from their
-//! siblings', then from their parent's siblings', outward until the whole tree has been asked, and
-//! then from the publisher's, from which they carry off a batch. Leaves are numbered so that every
+//! siblings', then from the publisher's, from which they carry off a batch, and then from their
+//! parent's siblings', outward until the whole tree has been asked. Leaves are numbered so that every
 //! subtree is a range: the children of one parent are twelve neighbours.
 //!
 //! Who sleeps: a leaf that found every deque empty, after announcing it and looking at all of them
