@@ -9,6 +9,7 @@ mod watchdog;
 
 use chance::{Rng, spin};
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use twelvefold::engine::BoxError;
@@ -279,7 +280,7 @@ struct Told(u64);
 impl Drop for Told {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("seed {}", self.0);
+            let _ = writeln!(std::io::stderr(), "seed {}", self.0);
         }
     }
 }

@@ -23,6 +23,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "corpus/map.rs",
     "engine/edge/mod.rs",
+    "engine/pipeline/batch.rs",
+    "engine/pipeline/claim.rs",
+    "engine/pipeline/core.rs",
+    "engine/pipeline/track.rs",
     "model/isa.rs",
     "model/matmul.rs",
     "spheres/shared.rs",

@@ -14,6 +14,23 @@ use std::cell::Cell;
 use std::{io, thread};
 
 /// What a thread knows of its place.
+///
+/// ```
+/// use twelvefold::engine::{Error, crew::Crew, shutdown::Shutdown};
+/// use twelvefold::sync::Arc;
+///
+/// let mut crew = Crew::new(Arc::new(Shutdown::new()));
+/// crew.spawn("tf-worker-3", "compute", 3, |seat| {
+///     seat.at(7); // What is at hand when something fails,
+///     seat.lend(Some("update")); // and for whom.
+///     seat.fail(); // Stops the others before this body has returned.
+///     assert!(seat.shutdown().is_stopped());
+///     Err("no floor".into())
+/// })?;
+/// let message = crew.join().unwrap_err().to_string();
+/// assert_eq!(message, "stage update, worker 3, failed at item 7: no floor");
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Seat {
     shutdown: Arc<Shutdown>,

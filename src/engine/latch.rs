@@ -48,6 +48,17 @@ pub struct Latch {
 
 /// Evidence that a phase has ended and that no task of the step is running.
 ///
+/// ```
+/// # use twelvefold::{engine::{latch::Latch, wait::Event}, sync::Arc};
+/// let latch = Latch::new(Arc::new(Event::new()));
+/// latch.open(1);
+/// let last = latch.arrive().expect("it was alone");
+/// assert!(!latch.is_idle(), "between two phases the step is open");
+/// last.reopen(1);
+/// latch.arrive().expect("it was alone").complete();
+/// assert!(latch.is_idle());
+/// ```
+///
 /// Dropping it without a decision (a panic while the next phase is being made) leaves the step
 /// incomplete; the publisher then learns of the end from the poison.
 #[derive(Debug)]
@@ -78,6 +89,15 @@ impl Latch {
 
     /// Adds a task to the open step, before it is pushed. Only a worker inside a task of this step
     /// may call it: its own task keeps the step open meanwhile.
+    ///
+    /// ```
+    /// # use twelvefold::{engine::{latch::Latch, wait::Event}, sync::Arc};
+    /// let latch = Latch::new(Arc::new(Event::new()));
+    /// latch.open(1);
+    /// latch.add(1);
+    /// assert!(latch.arrive().is_none(), "the added task is missing");
+    /// latch.arrive().expect("none is missing").complete();
+    /// ```
     pub fn add(&self, tasks: usize) {
         self.missing.fetch_add(tasks, Ordering::Relaxed);
     }

@@ -94,6 +94,17 @@ impl<'a, S: Sleeper> Waiter<'a, S> {
 
     /// [`Waiter::pause`] after a look that took as long as `cost` pauses: the time spent spinning
     /// is bounded, whatever a look costs.
+    ///
+    /// ```
+    /// # use twelvefold::engine::wait::{Event, Waiter};
+    /// let event = Event::new();
+    /// let mut waiter = Waiter::new(&event);
+    /// let looks = (0..).take_while(|_| {
+    ///     waiter.pause_after(1_000); // Each look takes as long as so many pauses.
+    ///     !waiter.is_announced()
+    /// });
+    /// assert!(looks.count() < 10);
+    /// ```
     pub fn pause_after(&mut self, cost: u32) {
         if self.announced {
             self.sleeper.sleep();

@@ -45,6 +45,14 @@ pub use std::thread::{Scope, ScopedJoinHandle, scope};
 
 /// [`spawn_named`] for a thread that may borrow what outlives `scope`.
 ///
+/// ```
+/// use twelvefold::sync::{scope, spawn_scoped};
+///
+/// let text = String::from("borrowed");
+/// let length = scope(|threads| spawn_scoped(threads, "tf-len", || text.len()).unwrap().join());
+/// assert_eq!(length.unwrap(), 8);
+/// ```
+///
 /// # Errors
 /// The system's reason when it refuses another thread.
 #[cfg(not(any(loom, shuttle)))]

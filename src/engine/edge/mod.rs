@@ -37,6 +37,15 @@ const RECEIVER_GONE: u32 = 2;
 const RECEIVER_CLOSED: u32 = 4;
 
 /// Why an item was not taken; the item comes back.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let (mut tx, rx) = edge("e", 1, &event, &event);
+/// tx.try_send(1).unwrap();
+/// assert_eq!(tx.try_send(2), Err(SendError::Full(2)));
+/// drop(rx);
+/// assert_eq!(tx.try_send(2), Err(SendError::Closed(2)));
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub enum SendError<T> {
     /// No room now.
@@ -46,6 +55,14 @@ pub enum SendError<T> {
 }
 
 /// Why there is no item.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let (tx, mut rx) = edge::<u32>("e", 1, &event, &event);
+/// assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+/// drop(tx);
+/// assert_eq!(rx.try_recv(), Err(RecvError::Closed));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvError {
     /// None now.
@@ -55,6 +72,13 @@ pub enum RecvError {
 }
 
 /// An edge's counters at one moment.
+///
+/// ```
+/// use twelvefold::engine::edge::EdgeCount;
+///
+/// let count = EdgeCount { items_in: 5, items_out: 3, abandoned: 1, ..EdgeCount::default() };
+/// assert!(!count.balances(), "one item is still in the ring");
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EdgeCount {
     /// The name given to [`edge`].
@@ -78,6 +102,15 @@ impl EdgeCount {
 }
 
 /// What stays of an edge for observers.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let (mut tx, rx) = edge("e", 4, &event, &event);
+/// let meter = tx.meter();
+/// tx.send(1).unwrap();
+/// drop((tx, rx));
+/// assert_eq!((meter.count().items_in, meter.count().abandoned), (1, 1));
+/// ```
 #[derive(Clone)]
 pub struct EdgeMeter(Arc<dyn Counted>);
 

@@ -6,6 +6,18 @@ use crate::sync::ring::Consumer;
 use crate::sync::{Arc, Ordering, ordering_at, planted};
 
 /// The receiving end. Dropping it abandons what is left.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let (mut tx, mut rx) = edge("e", 4, &event, &event);
+/// tx.send_slice(&[1, 2, 3, 4]).unwrap();
+/// drop(tx);
+/// assert!(rx.is_closed() && !rx.is_empty());
+/// let mut chunk = [0; 2];
+/// assert_eq!((rx.recv_slice(&mut chunk), chunk), (2, [1, 2]));
+/// assert_eq!((rx.try_recv(), rx.recv(), rx.recv()), (Ok(3), Some(4), None));
+/// assert_eq!(rx.meter().count().items_out, 4);
+/// ```
 #[derive(Debug)]
 pub struct Receiver<T> {
     /// Present until the drop.

@@ -6,6 +6,16 @@ use crate::sync::ring::Producer;
 use crate::sync::{Arc, Ordering, planted};
 
 /// The sending end. Dropping it closes the edge: the receiver drains what is left.
+///
+/// ```
+/// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+/// let (mut tx, rx) = edge("e", 4, &event, &event);
+/// assert_eq!((tx.send(1), tx.send_slice(&[2, 3, 4])), (Ok(()), Ok(())));
+/// assert!(!tx.has_room() && tx.meter().count().high_water == 4);
+/// drop(rx);
+/// assert!(tx.is_closed());
+/// assert_eq!((tx.send(5), tx.send_slice(&[5, 6])), (Err(5), Err(0)));
+/// ```
 #[derive(Debug)]
 pub struct Sender<T> {
     pub(super) producer: Producer<T>,

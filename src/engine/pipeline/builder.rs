@@ -25,8 +25,11 @@ pub(super) struct Spec<'env> {
     pub(super) ordered: bool,
     /// The capacity of the edge after it.
     pub(super) capacity: Option<usize>,
-    pub(super) build: Box<dyn FnOnce(&Given) -> Box<dyn Node + 'env> + 'env>,
+    pub(super) build: Build<'env>,
 }
+
+/// Makes a stage from its place.
+pub(super) type Build<'env> = Box<dyn FnOnce(&Given) -> Box<dyn Node + 'env> + 'env>;
 
 /// What a stage learns when it is built.
 pub(super) struct Given {

@@ -45,7 +45,7 @@ impl<S> Claim<S> {
         let mark = ordering_at("claim.mark", Ordering::AcqRel);
         loop {
             match self.state.compare_exchange(IDLE, RUNNING, acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Claimed(self)),
+                Ok(_) => return Some(Claimed { claim: self, released: false }),
                 Err(DIRTY) => {
                     // As for RUNNING: this thread's publications must reach the holder, too.
                     if self.state.compare_exchange(DIRTY, DIRTY, mark, Ordering::Relaxed).is_ok() {
@@ -66,28 +66,33 @@ impl<S> Claim<S> {
 
 /// A stage that this thread alone steps now.
 #[derive(Debug)]
-pub(super) struct Claimed<'a, S>(&'a Claim<S>);
+pub(super) struct Claimed<'a, S> {
+    claim: &'a Claim<S>,
+    released: bool,
+}
 
 impl<S> Claimed<'_, S> {
     /// Works on the stage.
     pub(super) fn with<R>(&mut self, work: impl FnOnce(&mut S) -> R) -> R {
         // SAFETY: this value is the one claim there is; `&mut self` makes it the only access.
-        self.0.stage.with_mut(|stage| work(unsafe { &mut *stage }))
+        self.claim.stage.with_mut(|stage| work(unsafe { &mut *stage }))
     }
 
     /// Lets the stage go. True when somebody wanted it meanwhile: look at it once more.
-    pub(super) fn release(self) -> bool {
+    pub(super) fn release(mut self) -> bool {
         // Release: the next holder sees what was done here. Acquire: pairs with the mark.
         let order = ordering_at("claim.release", Ordering::AcqRel);
-        let before = self.0.state.swap(IDLE, order);
-        std::mem::forget(self);
+        let before = self.claim.state.swap(IDLE, order);
+        self.released = true;
         before == DIRTY && !planted("claim.look_again")
     }
 }
 
 impl<S> Drop for Claimed<'_, S> {
     fn drop(&mut self) {
-        // On the way out of a panic; the run is poisoned, and nobody looks again.
-        self.0.state.swap(IDLE, Ordering::AcqRel);
+        if !self.released {
+            // On the way out of a panic; the run is poisoned, and nobody looks again.
+            self.claim.state.swap(IDLE, Ordering::AcqRel);
+        }
     }
 }

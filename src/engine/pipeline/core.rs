@@ -7,12 +7,10 @@
 //! woken to share the work, when somebody is about to be busy while more is ready.
 
 use super::batch::Held;
-use super::meter::{EdgeFlow, PaddedMeter};
-use super::report::{Snapshot, StageFlow, ThreadFlow};
+use super::gate::{ASKED, Gate};
+use super::meter::PaddedMeter;
 use super::track::Track;
-use crate::engine::pool::WakeAll;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::sleepers::Sleepers;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, ordering_at, planted,
 };
@@ -34,8 +32,8 @@ pub(super) struct Lane {
     pub(super) name: String,
     pub(super) track: Track,
     /// Items waiting: raised before a publication, lowered after a take.
-    depth: CachePadded<AtomicU64>,
-    high_water: AtomicU64,
+    pub(super) depth: CachePadded<AtomicU64>,
+    pub(super) high_water: AtomicU64,
     /// Batches that may be made for this edge and not yet taken.
     limit: usize,
     reserved: CachePadded<AtomicUsize>,
@@ -50,11 +48,11 @@ pub(super) struct Post {
     /// The threads that may step it.
     pub(super) threads: Range<usize>,
     /// Whether one thread at a time steps it.
-    serial: bool,
+    pub(super) serial: bool,
     /// The workers' meters; worker `w` is thread `threads.start + w`, or any thread for a serial one.
     pub(super) meters: Box<[PaddedMeter]>,
     /// Nanoseconds an item of the source, a running mean in sixteenths; 0 when not known.
-    cost: AtomicU64,
+    pub(super) cost: AtomicU64,
     /// Tokens of its own for the batch that each worker makes at the end, and their first number.
     pub(super) farewells: Range<usize>,
     bidden: AtomicUsize,
@@ -96,55 +94,7 @@ pub(super) struct Core {
     pub(super) admitted: CachePadded<AtomicU64>,
     pub(super) spare: AtomicUsize,
     #[cfg(not(any(loom, shuttle)))]
-    started: std::time::Instant,
-}
-
-/// Where the threads sleep, and when the source wants to be asked again.
-#[derive(Debug)]
-pub(super) struct Gate {
-    pub(super) sleepers: Sleepers,
-    /// Nanoseconds of the run's clock; 0: somebody rang; [`ASKED`]: it has been asked since.
-    pub(super) due: AtomicU64,
-    /// Until when a thread sleeps that will then ask it; `u64::MAX`: no thread does.
-    pub(super) kept: AtomicU64,
-    source: Range<usize>,
-}
-
-impl Gate {
-    /// Whether the source is to be asked at some time, and nobody will wake up for it.
-    pub(super) fn is_forgotten(&self) -> bool {
-        let due = self.due.load(Ordering::Relaxed);
-        Gate::is_postponed(due) && self.kept.load(Ordering::Relaxed) == u64::MAX
-    }
-
-    /// Whether `due` is a time.
-    pub(super) fn is_postponed(due: u64) -> bool {
-        due > ASKED && due != u64::MAX
-    }
-
-    /// The source is being asked: a ring from now on is for the time after this question.
-    pub(super) fn ask(&self) {
-        // Acquire: pairs with the Release in `ring`; what was done before the ring is seen by the
-        // source.
-        self.due.swap(ASKED, Ordering::AcqRel);
-    }
-
-    /// The source has something: it is asked at once.
-    pub(super) fn ring(&self) {
-        // Read-modify-writes all: a ring between question and answer makes the exchange in
-        // `Core::postpone` fail, and the source is asked again.
-        self.due.swap(0, Ordering::AcqRel);
-        self.sleepers.wake_among(&self.source, 1);
-    }
-}
-
-/// The source has been asked and has not said "later" since.
-const ASKED: u64 = 1;
-
-impl WakeAll for Gate {
-    fn wake_all(&self) {
-        self.sleepers.wake_all();
-    }
+    pub(super) started: std::time::Instant,
 }
 
 /// What a stage is made from.
@@ -193,9 +143,10 @@ mod heads {
 
         /// The tokens that a run begins with. Once, before the first thread.
         pub(in super::super) fn first_tokens(&self) -> Vec<Held> {
-            // SAFETY: nobody has any yet; the counter says that this is the first call.
             assert_eq!(self.begun.fetch_add(1, Ordering::Relaxed), 0, "a pipeline runs once");
-            (0..self.tokens as u32).map(|id| unsafe { Held::mint(id) }).collect()
+            let ids = 0..self.tokens as u32;
+            // SAFETY: nobody has any yet; the counter says that this is the first call.
+            ids.map(|id| unsafe { Held::mint(id) }).collect()
         }
 
         /// All tokens, to empty them after the last thread has been joined.
@@ -248,12 +199,7 @@ impl Core {
         let lanes = shape.capacities.into_iter().enumerate().map(lane).collect();
         Core {
             lanes,
-            gate: Arc::new(Gate {
-                sleepers: Sleepers::new(shape.threads, usize::MAX),
-                due: AtomicU64::new(0),
-                kept: AtomicU64::new(u64::MAX),
-                source: posts[0].threads.clone(),
-            }),
+            gate: Arc::new(Gate::new(shape.threads, posts[0].threads.clone())),
             posts,
             shutdown,
             threads: (0..shape.threads).map(|_| CachePadded::default()).collect(),
@@ -460,85 +406,6 @@ impl Core {
     pub(super) fn is_stopped_at(&self, number: u64) -> bool {
         self.shutdown.is_stopped()
             && (self.shutdown.is_cancelled() || number >= self.failed_at.load(Ordering::Relaxed))
-    }
-
-    // --- cost and time ---
-
-    /// Nanoseconds since the run began.
-    pub(super) fn now(&self) -> u64 {
-        #[cfg(not(any(loom, shuttle)))]
-        {
-            self.started.elapsed().as_nanos() as u64
-        }
-        #[cfg(any(loom, shuttle))]
-        {
-            0
-        }
-    }
-
-    /// Stage `s` spent `ns` on a batch that began as `items` items.
-    pub(super) fn spent(&self, s: usize, ns: u64, items: u64) {
-        let Some(each) = (ns * 16).checked_div(items) else { return };
-        // Relaxed: an estimate; a lost update changes little.
-        let cost = &self.posts[s].cost;
-        let old = cost.load(Ordering::Relaxed);
-        let new = if old == 0 { each } else { old - old / 8 + each / 8 };
-        cost.store(new.max(1), Ordering::Relaxed);
-    }
-
-    /// What a batch that began as `items` items will cost stage `s`, in nanoseconds; a long time when
-    /// that is not known.
-    pub(super) fn estimate(&self, s: usize, items: u64) -> u64 {
-        match self.posts[s].cost.load(Ordering::Relaxed) {
-            0 => u64::MAX,
-            cost => cost.saturating_mul(items) / 16,
-        }
-    }
-
-    /// Whether another thread could take much off this one: not where nearly all time goes into one
-    /// serial stage.
-    pub(super) fn gains_by_sharing(&self) -> bool {
-        let cost = |post: &Post| post.cost.load(Ordering::Relaxed);
-        let total: u64 = self.posts.iter().map(cost).sum();
-        let serial = self.posts.iter().filter(|post| post.serial).map(cost).max().unwrap_or(0);
-        // Where nothing is known yet, it may.
-        (total - serial.min(total)) * 16 >= total
-    }
-
-    /// How many items a batch should hold so that its dearest stage takes about `ns`.
-    pub(super) fn items_for(&self, ns: u64) -> u64 {
-        let dearest = self.posts.iter().map(|post| post.cost.load(Ordering::Relaxed)).max();
-        (ns * 16 / dearest.unwrap_or(0).max(1)).clamp(1, self.batch_limit)
-    }
-
-    // --- observers ---
-
-    /// The counters now: what is further down the pipeline first, so that no edge shows more out than
-    /// in.
-    pub(super) fn snapshot(&self) -> Snapshot {
-        let count = |post: &Post| StageFlow {
-            name: post.name.clone(),
-            workers: post.meters.iter().map(|meter| meter.count()).collect(),
-        };
-        let mut stages: Vec<StageFlow> = self.posts.iter().rev().map(count).collect();
-        stages.reverse();
-        let edge = |(e, lane): (usize, &Lane)| EdgeFlow {
-            name: lane.name.clone(),
-            made: stages[e].total().made,
-            taken: stages[e + 1].total().taken,
-            abandoned: 0,
-            depth: lane.depth.load(Ordering::Relaxed),
-            high_water: lane.high_water.load(Ordering::Relaxed),
-        };
-        let thread = |meter: &CachePadded<ThreadMeter>| ThreadFlow {
-            steps: meter.steps.load(Ordering::Relaxed),
-            looks: meter.looks.load(Ordering::Relaxed),
-            sleeps: meter.sleeps.load(Ordering::Relaxed),
-            wakes: meter.wakes.load(Ordering::Relaxed),
-            idle_ns: meter.idle_ns.load(Ordering::Relaxed),
-        };
-        let edges = self.lanes.iter().enumerate().map(edge).collect();
-        Snapshot { edges, threads: self.threads.iter().map(thread).collect(), stages }
     }
 }
 

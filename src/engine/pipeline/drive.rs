@@ -2,9 +2,9 @@
 //! sleeps only when none is.
 
 use super::batch::Held;
-#[cfg(not(any(loom, shuttle)))]
-use super::core::Gate;
 use super::core::{Core, Post, ThreadMeter};
+#[cfg(not(any(loom, shuttle)))]
+use super::gate::Gate;
 use super::report::Failure;
 use crate::engine::error::{BoxError, Cause, Fault};
 use crate::engine::sleepers::Berth;
@@ -170,10 +170,9 @@ impl Me<'_> {
         let next = if s == last { 0 } else { s + 1 };
         for c in [next, s.saturating_sub(1)] {
             let post = &self.core.posts[c];
-            if c != s && !post.threads.contains(&self.thread) && self.nodes[c].is_ready(self.core) {
-                if !planted("drive.pass.wake") {
-                    self.wake(post);
-                }
+            let alone = c != s && !post.threads.contains(&self.thread);
+            if alone && self.nodes[c].is_ready(self.core) && !planted("drive.pass.wake") {
+                self.wake(post);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! A pipeline that is complete: its settings, its run, and those who watch or end it.
 
 use super::builder::{Given, Spec};
-use super::core::{Core, Gate, PostShape, Shape};
+use super::core::{Core, PostShape, Shape};
 use super::drive::{Nodes, Outcome, drive};
+use super::gate::Gate;
 use super::report::{Ledger, Report, RunError, Snapshot};
 use crate::engine::crew::catch;
 use crate::engine::drop_guarded;

@@ -7,6 +7,26 @@ use crate::sync::deque::{Steal, Worker};
 use crate::sync::{Arc, Ordering, ordering_at, planted};
 
 /// One worker's end.
+///
+/// ```
+/// # use twelvefold::{engine::{pool::pool, shutdown::Shutdown, wait::Event}, sync::Arc};
+/// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// let (mut publisher, mut leaves) = pool(1, 1, control, shutdown);
+/// publisher.publish(["parent"].into_iter());
+/// publisher.close(); // The open step is still worked off.
+/// let leaf = &mut leaves[0];
+/// let (pool, mut seen) = (leaf.pool().clone(), Vec::new());
+/// while let Some(task) = leaf.claim() {
+///     seen.push((leaf.id(), task));
+///     if task == "parent" {
+///         leaf.spawn(["child"].into_iter());
+///     }
+///     if let Some(last) = leaf.finish(&pool) {
+///         leaf.complete(last); // Nothing is missing. Or open the step's next phase.
+///     }
+/// }
+/// assert_eq!(seen, [(0, "parent"), (0, "child")]);
+/// ```
 #[derive(Debug)]
 pub struct Leaf<T> {
     pub(super) id: usize,

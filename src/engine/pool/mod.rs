@@ -34,9 +34,33 @@ use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, ordering_at
 use crossbeam_utils::CachePadded;
 
 /// Children of one parent.
+///
+/// ```
+/// use twelvefold::engine::pool::FANOUT;
+///
+/// /// Whether leaf `other` is asked for work before more distant ones.
+/// let is_near = |leaf: usize, other: usize| leaf / FANOUT == other / FANOUT;
+/// assert!(is_near(0, 11) && !is_near(11, 12));
+/// ```
 pub const FANOUT: usize = 12;
 
 /// Something with workers that can all be woken.
+///
+/// ```
+/// use twelvefold::engine::{pool::WakeAll, shutdown::{Shutdown, Wake}, wait::Event};
+/// use twelvefold::sync::Arc;
+///
+/// struct Watchers(Vec<Event>);
+///
+/// impl WakeAll for Watchers {
+///     fn wake_all(&self) {
+///         self.0.iter().for_each(Event::wake);
+///     }
+/// }
+///
+/// let watchers = Arc::new(Watchers(vec![Event::new(), Event::new()]));
+/// Shutdown::new().register(vec![Wake::Pool(watchers)]); // A stop wakes them.
+/// ```
 pub trait WakeAll: Send + Sync {
     /// Wakes every worker; each looks at the run's state before it sleeps again.
     fn wake_all(&self);
@@ -51,6 +75,19 @@ pub struct LeafMeter {
 }
 
 /// A leaf's counters at one moment.
+///
+/// ```
+/// # use twelvefold::{engine::{pool::pool, shutdown::Shutdown, wait::Event}, sync::Arc};
+/// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// use twelvefold::engine::pool::LeafCount;
+///
+/// let (mut publisher, mut leaves) = pool::<u32>(2, 2, control, shutdown);
+/// publisher.publish(0..4);
+/// leaves[0].claim(); // Carries two more off to its own deque,
+/// leaves[1].claim(); // where its sibling steals one.
+/// let count = publisher.pool().count(1);
+/// assert_eq!(count, LeafCount { taken: 1, finished: 0, stolen: 1 });
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeafCount {
     /// Tasks claimed.
@@ -62,6 +99,19 @@ pub struct LeafCount {
 }
 
 /// What the pool's threads share.
+///
+/// ```
+/// # use twelvefold::{engine::{pool::pool, shutdown::Shutdown, wait::Event}, sync::Arc};
+/// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// let (mut publisher, mut leaves) = pool::<u32>(1, 1, control, shutdown);
+/// publisher.publish(0..2);
+/// let pool = publisher.pool().clone();
+/// leaves[0].claim();
+/// leaves[0].finish(&pool);
+/// assert_eq!((pool.count(0).taken, pool.count(0).finished), (1, 1));
+/// drop((publisher, leaves)); // Nobody is left.
+/// assert_eq!((pool.abandon().abandoned, pool.abandon().abandoned), (1, 0));
+/// ```
 #[derive(Debug)]
 pub struct Pool<T> {
     /// The leaves' deques, then the publisher's.

@@ -10,6 +10,20 @@ const SPIN_NS: u64 = 40_000;
 const WAKE_NS: u64 = 30_000;
 
 /// The control thread's end: hands out steps, waits for them, closes. It never computes.
+///
+/// ```
+/// # use twelvefold::{engine::{pool::pool, shutdown::Shutdown, wait::Event}, sync::Arc};
+/// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+/// let (mut publisher, mut leaves) = pool::<u32>(1, 1, control, shutdown.clone());
+/// let mut leaf = leaves.remove(0);
+/// let worker = std::thread::spawn(move || leaf.claim()); // It does not finish the task.
+/// publisher.publish(7..8);
+/// assert_eq!(worker.join().unwrap(), Some(7));
+/// shutdown.cancel();
+/// assert!(!publisher.wait() && !publisher.is_complete());
+/// publisher.close();
+/// assert_eq!(publisher.pool().abandon().lost, 1);
+/// ```
 #[derive(Debug)]
 pub struct Publisher<T> {
     pub(super) deque: Worker<T>,
