@@ -16,6 +16,7 @@ mod edge;
 mod latch;
 #[cfg(loom)]
 mod mutants;
+mod pipeline;
 #[cfg(shuttle)]
 mod planted;
 mod pool;

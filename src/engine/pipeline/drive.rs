@@ -99,7 +99,8 @@ impl Me<'_> {
             // Not asleep after all: a wake that comes now is for somebody who is free.
             self.stay_awake();
         }
-        if self.core.gate.sleepers.asleep() == 0 {
+        // Sharing is a question of speed alone: a model checker has nothing to gain from it but states.
+        if cfg!(any(loom, shuttle)) || self.core.gate.sleepers.asleep() == 0 {
             return;
         }
         let busy = self.last.get().saturating_sub(self.busy_since.get());
@@ -218,7 +219,7 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
             break;
         }
         idle = true;
-        if !waiter.is_announced() && bunk.all_others_sleep() {
+        if cfg!(not(any(loom, shuttle))) && !waiter.is_announced() && bunk.all_others_sleep() {
             waiter.skip_spinning();
         }
         waiter.pause_after(LOOK_PAUSES);
