@@ -134,21 +134,33 @@ fn no_snapshot_shows_more_out_than_in() {
     });
 }
 
-/// The receiver wants no more while the sender sleeps on a full ring: the item comes back, what was
-/// sent before is received. The receiver stays, so that its going does not wake the sender.
+/// The receiver wants no more while the sender sleeps on a full ring, or is about to send: the item
+/// either comes back or is received, as is what was sent before. The receiver stays, so that its going
+/// does not wake the sender.
 #[test]
 fn a_receiver_that_closes_takes_all_that_was_sent() {
     model(|| {
         let (mut tx, mut rx) = ends(1);
         tx.send(1).unwrap();
-        let sender = spawn(move || {
-            assert_eq!(tx.send(2), Err(2));
-            drop(tx);
-        });
+        let sender = spawn(move || tx.send(2).is_ok());
         rx.close();
-        assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
-        sender.join().unwrap();
+        let taken = (rx.recv(), rx.recv());
+        let sent = sender.join().unwrap();
+        assert_eq!(taken, (Some(1), sent.then_some(2)));
         drop(rx);
+    });
+}
+
+/// The sender sleeps on a full ring when the receiver wants no more; nothing but the close wakes it.
+#[test]
+fn a_close_by_the_receiver_wakes_a_sender_on_a_full_ring() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        tx.send(1).unwrap();
+        let sender = spawn(move || tx.send(2));
+        rx.close();
+        assert_eq!(sender.join().unwrap(), Err(2));
+        assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
     });
 }
 

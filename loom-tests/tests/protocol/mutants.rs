@@ -31,7 +31,7 @@ const KILLED: &[(&str, &str)] = &[
     ("edge.released.release", "edge::no_snapshot_shows_more_out_than_in"),
     ("edge.send.wake", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("edge.unload.wake", "edge::buffered_ends_hand_over_every_item"),
-    ("edge.want_no_more.wake", "edge::a_receiver_that_closes_takes_all_that_was_sent"),
+    ("edge.want_no_more.wake", "edge::a_close_by_the_receiver_wakes_a_sender_on_a_full_ring"),
     ("event.announce", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("event.announce.fence", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("event.wake.fence", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
