@@ -2,6 +2,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`pipeline`] | source, stages and sink of your own, on all cores, in order |
 //! | [`edge`] | a bounded ring between two stages, which waits, closes and keeps a ledger |
 //! | [`pool`] | work-stealing workers: claim, steal, sleep, wake, close |
 //! | [`workers`] | the pool with its threads: hand out a step, wait, close |
