@@ -1,5 +1,7 @@
 //! Whole pipelines, as small as can fail: every run must end, in order and with balanced books.
 
+#![expect(clippy::unwrap_used, reason = "a run that fails is a failed test")]
+
 #[cfg(not(loom))]
 use crate::support::spawn;
 use loom_tests::wide_model;
