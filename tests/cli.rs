@@ -80,7 +80,7 @@ impl Desk {
     /// The program on `paths` with a small model, but for the flags in `more`.
     fn command(&self, paths: &[&Path], more: &[&str]) -> Command {
         let small = SMALL.chunks(2).filter(|pair| !more.contains(&pair[0])).flatten();
-        let mut command = Command::new(example());
+        let mut command = Command::new(example("pipeline"));
         command.args(paths).arg("--out").arg(self.path("out")).args(small).args(more);
         command
     }
@@ -215,7 +215,7 @@ mod an_input {
                 command.uid(NOBODY).gid(NOBODY);
             }
         };
-        let mut probe = Command::new(example());
+        let mut probe = Command::new(example("pipeline"));
         probe.arg("--help");
         as_user(&mut probe);
         if probe.output().is_err() {
@@ -461,7 +461,7 @@ mod a_system {
         fs::set_permissions(desk.0.path(), fs::Permissions::from_mode(0o777)).unwrap();
         // A user of this test's own: the threads of a user's other programs count as well.
         let nobody_else = 59_000 + std::process::id() % 5_000;
-        let mut probe = Command::new(example());
+        let mut probe = Command::new(example("pipeline"));
         if probe.arg("--help").uid(nobody_else).gid(NOBODY).output().is_err() {
             println!("skipped: another user may not run the program here");
             return;

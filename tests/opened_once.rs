@@ -110,7 +110,7 @@ fn the_system_sees_every_file_opened_once() {
                 "trace=open,openat,openat2,creat",
                 "-o",
             ]);
-            command.arg(&log).arg(example()).arg(folder.path());
+            command.arg(&log).arg(example("pipeline")).arg(folder.path());
             command.args(["--tokenizer", tokenizer, "--overwrite", "--steps", "1", "--out"]);
             command.arg(out.path().join("out"));
             command.args(["--spheres", &spheres.to_string()]);

@@ -750,7 +750,7 @@ mod the_command_line {
 
     #[test]
     fn refuses_what_is_wrong_or_unknown_with_what_is_allowed() {
-        let program = example();
+        let program = &*example("pipeline");
         let spheres = "it must be a whole number from 1 to 4096";
         for value in ["0", "100000", "abc", "-1"] {
             assert!(refusal(program, &["--spheres", value]).contains(spheres), "{value}");
@@ -778,7 +778,7 @@ mod the_command_line {
 
     #[test]
     fn has_a_help_that_fits_a_screen_and_shows_every_flag_with_its_default() {
-        let output = Command::new(example()).arg("--help").output().unwrap();
+        let output = Command::new(example("pipeline")).arg("--help").output().unwrap();
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.lines().count() <= 40, "{help}");
