@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// a part that is not there yet stands at what it has, and may only rise.
 const FLOORS: &[(&str, usize)] = &[
     ("corpus", 18),
-    ("engine", 58),
+    ("engine", 90),
     ("error", 90),
     ("model", 90),
     ("report", 90),

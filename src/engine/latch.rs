@@ -104,6 +104,15 @@ impl Latch {
 
     /// Adds a task as [`Latch::add`] does, unless the step then had more than `limit` unfinished
     /// ones; whether it did.
+    ///
+    /// ```
+    /// # use twelvefold::{engine::{latch::Latch, wait::Event}, sync::Arc};
+    /// let latch = Latch::new(Arc::new(Event::new()));
+    /// latch.open(1);
+    /// assert!(latch.try_add(2)); // Inside the first task: now two are unfinished,
+    /// assert!(!latch.try_add(2)); // and a third would be too many.
+    /// latch.arrive_many(2).expect("both are finished").complete();
+    /// ```
     pub fn try_add(&self, limit: usize) -> bool {
         // Both Relaxed, as in `add`; the step cannot end in between, so undoing is no arrival.
         let missing = self.missing.fetch_add(1, Ordering::Relaxed) - HELD;

@@ -23,6 +23,7 @@ const BITS: usize = 64;
 /// let sleepers = Sleepers::new(100, 8);
 /// assert_eq!(sleepers.limit(), 8);
 /// sleepers.wake(3); // Nobody sleeps here: nothing to do.
+/// sleepers.wake_all(); // The same, whatever the limit.
 /// ```
 #[derive(Debug)]
 pub struct Sleepers {

@@ -50,6 +50,16 @@ pub trait Sleeper {
     /// Sleeps while the announcement stands.
     fn sleep(&self);
     /// Takes the announcement back.
+    ///
+    /// ```
+    /// use twelvefold::engine::wait::{Event, Sleeper};
+    ///
+    /// let event = Event::new();
+    /// event.announce();
+    /// // The last look found something.
+    /// event.withdraw();
+    /// event.wake(); // Nobody is about to sleep: nothing to do.
+    /// ```
     fn withdraw(&self);
 }
 
@@ -221,6 +231,19 @@ impl Event {
     }
 
     /// [`Event::wait`] for what is known to take longer than a wake: sleeps after the first look.
+    ///
+    /// ```
+    /// # use std::sync::atomic::{AtomicU32, Ordering};
+    /// # use twelvefold::engine::wait::Event;
+    /// let (event, done) = (Event::new(), AtomicU32::new(0));
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         done.store((1..=1_000).fold(1, |x: u32, n| x.wrapping_mul(7) ^ n), Ordering::Release);
+    ///         event.wake();
+    ///     });
+    ///     event.wait_without_spinning(|| done.load(Ordering::Acquire) != 0); // Takes no core meanwhile.
+    /// });
+    /// ```
     pub fn wait_without_spinning(&self, mut ready: impl FnMut() -> bool) {
         let mut waiter = Waiter::new(self);
         while !ready() {
@@ -230,6 +253,15 @@ impl Event {
     }
 
     /// [`Event::wait`], but no longer than `timeout`; whether it became ready.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use twelvefold::engine::wait::Event;
+    ///
+    /// let event = Event::new();
+    /// assert!(!event.wait_for(Duration::from_millis(1), || false), "nobody came in time");
+    /// assert!(event.wait_for(Duration::MAX, || true));
+    /// ```
     #[cfg(not(any(loom, shuttle)))]
     pub fn wait_for(&self, timeout: std::time::Duration, mut ready: impl FnMut() -> bool) -> bool {
         let Some(deadline) = std::time::Instant::now().checked_add(timeout) else {

@@ -73,6 +73,16 @@ impl<T: Send> BufferedSender<T> {
 
     /// Flushes and closes: unlike a drop, it says what was not sent.
     ///
+    /// ```
+    /// use twelvefold::engine::edge::channel;
+    ///
+    /// let (tx, rx) = channel(8);
+    /// let mut tx = tx.buffered(4);
+    /// tx.send(1).unwrap();
+    /// drop(rx); // The receiver has gone before the buffer was flushed.
+    /// assert_eq!(tx.close(), Err(vec![1]));
+    /// ```
+    ///
     /// # Errors
     /// What was not sent, when the receiver has gone.
     pub fn close(mut self) -> Result<(), Vec<T>> {
@@ -82,6 +92,16 @@ impl<T: Send> BufferedSender<T> {
 
 impl<T: Send + 'static> BufferedSender<T> {
     /// The edge's counters, for observers.
+    ///
+    /// ```
+    /// let (tx, rx) = twelvefold::engine::edge::channel(8);
+    /// let mut tx = tx.buffered(2);
+    /// let meter = tx.meter();
+    /// (0..3).try_for_each(|n| tx.send(n)).unwrap();
+    /// assert_eq!(meter.count().items_in, 2, "the third is held back");
+    /// drop((tx, rx)); // Dropping the sender flushes it.
+    /// assert_eq!((meter.count().items_in, meter.count().abandoned), (3, 3));
+    /// ```
     pub fn meter(&self) -> EdgeMeter {
         self.sender.meter()
     }
@@ -132,6 +152,14 @@ impl<T: Send> BufferedReceiver<T> {
     }
 
     /// Takes an item, waiting for one. `None` after the last.
+    ///
+    /// ```
+    /// let (mut tx, rx) = twelvefold::engine::edge::channel(4);
+    /// let mut rx = rx.buffered(4);
+    /// tx.send(1).unwrap();
+    /// drop(tx);
+    /// assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
+    /// ```
     #[inline]
     pub fn recv(&mut self) -> Option<T> {
         if self.buffer.is_empty() {
@@ -143,6 +171,17 @@ impl<T: Send> BufferedReceiver<T> {
     }
 
     /// Takes an item if there is one now.
+    ///
+    /// ```
+    /// use twelvefold::engine::edge::{RecvError, channel};
+    ///
+    /// let (mut tx, rx) = channel(4);
+    /// let mut rx = rx.buffered(4);
+    /// assert_eq!(rx.try_recv(), Err(RecvError::Empty));
+    /// tx.send(1).unwrap();
+    /// drop(tx);
+    /// assert_eq!((rx.try_recv(), rx.try_recv()), (Ok(1), Err(RecvError::Closed)));
+    /// ```
     ///
     /// # Errors
     /// [`RecvError::Empty`], or [`RecvError::Closed`] after the last item.
@@ -160,6 +199,17 @@ impl<T: Send> BufferedReceiver<T> {
     }
 
     /// Wants no more; see [`Receiver::close`].
+    ///
+    /// ```
+    /// let (mut tx, rx) = twelvefold::engine::edge::channel(4);
+    /// let mut rx = rx.buffered(4);
+    /// tx.send_slice(&[1, 2]).unwrap();
+    /// assert_eq!(rx.recv(), Some(1));
+    /// rx.close();
+    /// assert_eq!(tx.send(3), Err(3));
+    /// drop(tx);
+    /// assert_eq!((rx.recv(), rx.recv()), (Some(2), None)); // What had been sent still comes.
+    /// ```
     pub fn close(&mut self) {
         self.receiver.close();
     }
@@ -189,6 +239,16 @@ impl<T: Send> BufferedReceiver<T> {
 
 impl<T: Send + 'static> BufferedReceiver<T> {
     /// The edge's counters, for observers.
+    ///
+    /// ```
+    /// let (mut tx, rx) = twelvefold::engine::edge::channel(4);
+    /// let mut rx = rx.buffered(4);
+    /// let meter = rx.meter();
+    /// tx.send_slice(&[1, 2, 3]).unwrap();
+    /// assert_eq!(rx.recv(), Some(1));
+    /// drop((tx, rx)); // Two are still in the buffer.
+    /// assert_eq!((meter.count().items_out, meter.count().abandoned), (1, 2));
+    /// ```
     pub fn meter(&self) -> EdgeMeter {
         self.receiver.meter()
     }

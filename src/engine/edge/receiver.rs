@@ -95,6 +95,14 @@ impl<T: Send> Receiver<T> {
 
     /// Receives through a buffer, for which up to `chunk` items are taken at once.
     ///
+    /// ```
+    /// let (mut tx, rx) = twelvefold::engine::edge::channel(64);
+    /// let mut rx = rx.buffered(16); // One hand-off for up to 16 items.
+    /// let sender = std::thread::spawn(move || (0..100).try_for_each(|n| tx.send(n)));
+    /// assert!(rx.by_ref().eq(0..100));
+    /// sender.join().unwrap().unwrap();
+    /// ```
+    ///
     /// # Panics
     /// When `chunk` is 0.
     pub fn buffered(self, chunk: usize) -> BufferedReceiver<T> {

@@ -161,6 +161,15 @@ impl<T: Send> Sender<T> {
 
     /// Sends through a buffer of `chunk` items, each full one published at once.
     ///
+    /// ```
+    /// let (tx, mut rx) = twelvefold::engine::edge::channel(8);
+    /// let mut tx = tx.buffered(4);
+    /// (1..=3).try_for_each(|n| tx.send(n)).unwrap();
+    /// assert!(rx.is_empty(), "held back");
+    /// tx.send(4).unwrap(); // Full: all four are handed on at once.
+    /// assert_eq!(rx.recv(), Some(1));
+    /// ```
+    ///
     /// # Panics
     /// When `chunk` is 0.
     pub fn buffered(self, chunk: usize) -> BufferedSender<T> {
@@ -169,6 +178,13 @@ impl<T: Send> Sender<T> {
 
     /// Closes the edge, as dropping this end does: the receiver takes what is left, and then learns
     /// of the end.
+    ///
+    /// ```
+    /// let (mut tx, mut rx) = twelvefold::engine::edge::channel(2);
+    /// tx.send(1).unwrap();
+    /// tx.close();
+    /// assert_eq!((rx.recv(), rx.recv()), (Some(1), None));
+    /// ```
     pub fn close(self) {}
 
     /// Whether the receiver has gone, or wants no more.

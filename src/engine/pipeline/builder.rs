@@ -1,11 +1,12 @@
-//! How a pipeline is put together.
+//! How a pipeline is put together, after its source.
 
 use super::batch::Traced;
 use super::claim::Claim;
 use super::drive::Node;
+use super::handles::{Bell, Canceller, Watch};
 use super::node::{Parallel, Place, Serial};
-use super::run::{Bell, Canceller, Pipeline, Settings, Watch};
-use super::source::{Asked, Feed, Iter, Pull, Source};
+use super::run::{Pipeline, Settings};
+use super::source::{Feed, Source};
 use super::work::{Body, FlatMap, Map, Out, Sink, Stage, Staged, TryMap};
 use crate::engine::error::BoxError;
 use crate::sync::{Arc, AtomicBool};
@@ -41,6 +42,20 @@ pub(super) struct Given {
 /// A pipeline whose last stage so far gives items of type `T`.
 ///
 /// Stages keep the order of their input unless [`Builder::unordered`] follows them.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Builder, Pipeline};
+///
+/// /// Stages that several pipelines begin with.
+/// fn parsed<'a>(lines: Builder<'a, &'a str>) -> Builder<'a, u32> {
+///     lines.map("trim", str::trim).try_map("parse", str::parse::<u32>)
+/// }
+///
+/// let mut sum = 0;
+/// parsed(Pipeline::from_iter("lines", [" 1", "2 "])).sink("sum", |n| sum += n).run()?;
+/// assert_eq!(sum, 3);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 pub struct Builder<'env, T> {
     specs: Vec<Spec<'env>>,
     last: Arc<Traced<'env, T>>,
@@ -54,34 +69,8 @@ impl<T> fmt::Debug for Builder<'_, T> {
     }
 }
 
-impl<'env> Pipeline<'env> {
-    /// Starts with an iterator. It must not wait for the outside ([`Builder::blocking`]).
-    pub fn from_iter<I>(name: &str, items: I) -> Builder<'env, I::Item>
-    where
-        I: IntoIterator<Item: Send + 'env, IntoIter: Send + 'env>,
-    {
-        Builder::begin(name, Iter(items.into_iter()))
-    }
-
-    /// Starts with a function that is asked for one item after the other.
-    pub fn source<T: Send + 'env>(
-        name: &str,
-        mut next: impl FnMut() -> Pull<T> + Send + 'env,
-    ) -> Builder<'env, T> {
-        Builder::begin(name, Asked(move || Ok::<_, Infallible>(next())))
-    }
-
-    /// [`Pipeline::source`] with a function that may fail.
-    pub fn try_source<T: Send + 'env, E: Into<BoxError> + 'env>(
-        name: &str,
-        next: impl FnMut() -> Result<Pull<T>, E> + Send + 'env,
-    ) -> Builder<'env, T> {
-        Builder::begin(name, Asked(next))
-    }
-}
-
 impl<'env, T: Send + 'env> Builder<'env, T> {
-    fn begin(name: &str, feed: impl Feed<T> + Send + 'env) -> Self {
+    pub(super) fn begin(name: &str, feed: impl Feed<T> + Send + 'env) -> Self {
         let last = Arc::new(Traced { column: super::batch::Column::new(), before: None });
         let out = last.clone();
         let spec = Spec {
@@ -286,6 +275,31 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     }
 
     /// One [`Stage`] that gets all items, one after the other and in order.
+    ///
+    /// ```
+    /// # use twelvefold::engine::{BoxError, pipeline::{Out, Pipeline, Stage}};
+    /// /// Leaves out what is the same as the item before.
+    /// struct Changes(Option<u32>);
+    ///
+    /// impl Stage<u32> for Changes {
+    ///     type Output = u32;
+    ///
+    ///     fn process(&mut self, item: u32, out: &mut Out<'_, u32>) -> Result<(), BoxError> {
+    ///         if self.0.replace(item) != Some(item) {
+    ///             out.send(item);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let mut seen = Vec::new();
+    /// Pipeline::from_iter("numbers", [1, 1, 2, 1])
+    ///     .serial("changes", Changes(None))
+    ///     .sink("gather", |n| seen.push(n))
+    ///     .run()?;
+    /// assert_eq!(seen, [1, 2, 1]);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
     pub fn serial<S: Stage<T, Output: Send + 'env> + Send + 'env>(
         self,
         name: &str,
@@ -332,6 +346,17 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     ///
     /// A pipeline has at least as many threads as its largest stage has workers.
     ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let report = Pipeline::from_iter("numbers", 0..100u64)
+    ///     .map("square", |n| n * n)
+    ///     .workers(2) // Whatever the number of cores.
+    ///     .sink("drop", drop)
+    ///     .run()?;
+    /// assert_eq!(report.ledger.flow.stages[1].workers.len(), 2);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
+    ///
     /// # Panics
     /// When `workers` is 0, or the stage is serial and `workers` is not 1.
     pub fn workers(mut self, workers: usize) -> Self {
@@ -343,6 +368,18 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     }
 
     /// Lets the stage before this call give its items as they get ready.
+    ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let mut sum = 0;
+    /// Pipeline::from_iter("numbers", 1..=100)
+    ///     .map("double", |n| 2 * n)
+    ///     .unordered() // A sum needs no order: nobody waits for an item that takes long.
+    ///     .sink("sum", |n| sum += n)
+    ///     .run()?;
+    /// assert_eq!(sum, 10_100);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
     pub fn unordered(mut self) -> Self {
         self.spec().ordered = false;
         self
@@ -351,6 +388,17 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     /// Keeps at most about `items` items between the stage before this call and the next one: the stage
     /// does not begin with others until some have been taken. The bound is exact where every item
     /// becomes one.
+    ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let report = Pipeline::from_iter("names", 0..100)
+    ///     .map("load", |n| vec![n; 1_000])
+    ///     .capacity(4) // These are large: no more than four wait.
+    ///     .sink("drop", drop)
+    ///     .run()?;
+    /// assert!(report.ledger.flow.edges[1].high_water <= 4);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
     ///
     /// # Panics
     /// When `items` is 0.
@@ -362,12 +410,22 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
 
     /// Gives the stage before this call threads of its own, which step nothing else: for a source that
     /// waits for the outside, or a stage that does. Each of its items goes on at once.
+    ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let (tx, rx) = std::sync::mpsc::channel();
+    /// let outside = std::thread::spawn(move || (0..3).try_for_each(|n| tx.send(n)));
+    /// let report = Pipeline::from_iter("received", rx).blocking().sink("drop", drop).run()?;
+    /// outside.join().unwrap().unwrap();
+    /// assert_eq!(report.items, 3);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
     pub fn blocking(mut self) -> Self {
         self.spec().blocking = true;
         self
     }
 
-    /// What rings when a source that said [`Pull::Later`] has something.
+    /// What rings when a source that said [`Pull::Later`](super::Pull::Later) has something.
     pub fn bell(&self) -> Bell {
         self.bell.clone()
     }

@@ -25,6 +25,21 @@ pub(super) struct WorkMeter {
 pub(super) type PaddedMeter = CachePadded<WorkMeter>;
 
 /// What one worker of a stage has done, at one moment.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, WorkerCount};
+///
+/// /// How long an item takes, in nanoseconds.
+/// fn mean_ns(count: &WorkerCount) -> u64 {
+///     count.busy_ns / count.finished.max(1)
+/// }
+///
+/// let report = Pipeline::from_iter("numbers", 0..100).sink("drop", drop).run()?;
+/// let sink = report.ledger.flow.stages[1].total();
+/// assert!(sink.balances() && sink.finished == 100);
+/// assert!(u128::from(mean_ns(&sink)) <= report.elapsed.as_nanos());
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WorkerCount {
     /// Items taken from the edge before; of a source: items that it gave.
@@ -140,6 +155,15 @@ fn mixed(input: u64) -> u64 {
 }
 
 /// What one edge has carried.
+///
+/// ```
+/// # use twelvefold::engine::pipeline::Pipeline;
+/// let report = Pipeline::from_iter("numbers", 0..100).sink("drop", drop).in_flight(8).run()?;
+/// let edge = &report.ledger.flow.edges[0];
+/// assert_eq!((edge.name.as_str(), edge.made, edge.taken), ("numbers -> drop", 100, 100));
+/// assert!(edge.balances() && edge.high_water <= 8);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EdgeFlow {
     /// The names of the stages at its two ends.

@@ -27,11 +27,13 @@
 //! | nothing is held back when the source has nothing for now | [`Pull::Later`] |
 
 mod batch;
+mod begin;
 mod builder;
 mod claim;
 mod core;
 mod drive;
 mod gate;
+mod handles;
 mod meter;
 mod node;
 mod observe;
@@ -42,9 +44,10 @@ mod track;
 mod work;
 
 pub use builder::Builder;
+pub use handles::{Bell, Canceller, Watch};
 pub use report::{
     EdgeFlow, Failure, Ledger, Report, RunError, Snapshot, StageFlow, ThreadFlow, WorkerCount,
 };
-pub use run::{Bell, Canceller, OnError, Pipeline, Placement, Watch};
+pub use run::{OnError, Pipeline, Placement};
 pub use source::Pull;
 pub use work::{Out, Stage};

@@ -6,6 +6,21 @@ use std::time::Duration;
 use std::{error, fmt, io};
 
 /// One stage's counters.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, StageFlow};
+///
+/// /// Where most of the time went.
+/// fn dearest(stages: &[StageFlow]) -> Option<&StageFlow> {
+///     stages.iter().max_by_key(|stage| stage.total().busy_ns)
+/// }
+///
+/// let adds = Pipeline::from_iter("numbers", 0..100).map("add", |n: u64| (0..n).sum::<u64>());
+/// let report = adds.sink("drop", drop).run()?;
+/// let dearest = dearest(&report.ledger.flow.stages).expect("there are stages");
+/// assert_eq!(dearest.total().finished, 100);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StageFlow {
     /// The stage's name.
@@ -24,6 +39,15 @@ impl StageFlow {
 }
 
 /// One thread's counters.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, ThreadFlow};
+///
+/// let report = Pipeline::from_iter("numbers", 0..100).sink("drop", drop).threads(2).run()?;
+/// let idle = |thread: &ThreadFlow| thread.idle_ns as f64 / report.elapsed.as_nanos() as f64;
+/// assert!(report.ledger.flow.threads.iter().all(|thread| idle(thread) <= 1.0));
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ThreadFlow {
     /// Steps that moved something.
@@ -40,6 +64,22 @@ pub struct ThreadFlow {
 
 /// The counters of a pipeline at one moment. Each only grows from one snapshot to the next, depths
 /// apart, and no edge shows more out than in.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, Snapshot};
+///
+/// /// How many items have come through.
+/// fn done(now: &Snapshot) -> u64 {
+///     now.stages.last().map_or(0, |sink| sink.total().finished)
+/// }
+///
+/// let pipeline = Pipeline::from_iter("numbers", 0..100).sink("drop", drop);
+/// let watch = pipeline.watch();
+/// assert_eq!(done(&watch.snapshot()), 0);
+/// pipeline.run()?;
+/// assert_eq!(done(&watch.snapshot()), 100);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// The stages, from the source to the sink.
@@ -52,6 +92,17 @@ pub struct Snapshot {
 
 /// What became of every item: each stage's `taken = finished + failed + abandoned`, each edge's `made
 /// = taken + abandoned`, and the stamps of all batches.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, RunError};
+///
+/// let check = |n| if n < 500 { Ok(n) } else { Err("too large") };
+/// let run = Pipeline::from_iter("numbers", 0..1_000).try_map("check", check).sink("drop", drop).run();
+/// let Err(RunError::Fault { ledger, .. }) = run else { panic!("the fault is lost") };
+/// let check = ledger.flow.stages[1].total();
+/// assert!(ledger.balances && check.failed >= 1);
+/// assert_eq!(check.taken, check.finished + check.failed + check.abandoned);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     /// The counters after all threads have been joined.
@@ -61,6 +112,19 @@ pub struct Ledger {
 }
 
 /// An item that failed, where failures are collected.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Failure, OnError, Pipeline};
+///
+/// let report = Pipeline::from_iter("lines", ["1", "x", "3"])
+///     .try_map("parse", str::parse::<u32>)
+///     .sink("drop", drop)
+///     .on_error(OnError::Collect(10))
+///     .run()?;
+/// let tell = |of: &Failure| format!("{}, line {}: {}", of.stage, of.item + 1, of.error);
+/// assert_eq!(tell(&report.failures[0]), "parse, line 2: invalid digit found in string");
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug)]
 pub struct Failure {
     /// The stage's name.
@@ -72,6 +136,16 @@ pub struct Failure {
 }
 
 /// A run that ended as it should, or was cancelled; its ledger balances.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, Report};
+///
+/// let run = Pipeline::from_iter("numbers", 0..100).sink("drop", drop).run();
+/// let Report { items, cancelled, elapsed, .. } = run?;
+/// assert_eq!((items, cancelled), (100, false));
+/// println!("{:.0} items a second", items as f64 / elapsed.as_secs_f64());
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug)]
 pub struct Report {
     /// Items that the source gave.
@@ -89,6 +163,20 @@ pub struct Report {
 }
 
 /// A run that did not end as it should. All of its threads have been joined.
+///
+/// ```
+/// use twelvefold::engine::{Cause, pipeline::{Pipeline, RunError}};
+///
+/// let share = |n: u32| 100 / n; // Panics at 0.
+/// let run = Pipeline::from_iter("numbers", [2, 1, 0]).map("share", share).sink("drop", drop).run();
+/// match run.expect_err("it divides by 0") {
+///     RunError::Fault { fault, ledger, .. } => {
+///         assert_eq!((fault.stage.as_str(), fault.item), ("share", 2));
+///         assert!(matches!(fault.cause, Cause::Panic(_)) && ledger.balances);
+///     }
+///     other => panic!("{other}"),
+/// }
+/// ```
 #[derive(Debug)]
 pub enum RunError {
     /// A stage panicked or returned an error.

@@ -1,21 +1,33 @@
-//! A pipeline that is complete: its settings, its run, and those who watch or end it.
+//! A pipeline that is complete: its settings and its run.
 
 use super::builder::{Given, Spec};
 use super::core::{Core, PostShape, Shape};
 use super::drive::{Nodes, Outcome, drive};
-use super::gate::Gate;
-use super::report::{Ledger, Report, RunError, Snapshot};
+use super::handles::{Bell, Canceller, Watch};
+use super::report::{Ledger, Report, RunError};
 use crate::engine::crew::catch;
 use crate::engine::drop_guarded;
 use crate::engine::error::{Cause, Fault, Payload};
-use crate::engine::shutdown::{Shutdown, Wake};
+use crate::engine::shutdown::Wake;
 use crate::sync::{Arc, cores};
 use std::fmt;
 use std::ops::Range;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Who steps the stages.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, Placement};
+///
+/// let threads = |placement| {
+///     let pipeline = Pipeline::from_iter("numbers", 0..9).map("half", |n| n / 2).workers(3);
+///     let run = pipeline.sink("drop", drop).threads(3).placement(placement).run();
+///     run.map(|report| report.ledger.flow.threads.len())
+/// };
+/// assert_eq!(threads(Placement::Cooperative)?, 3);
+/// assert_eq!(threads(Placement::ThreadPerStage)?, 1 + 3 + 1);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Placement {
     /// Every thread steps whichever stage is ready; as many threads as cores, unless told otherwise.
@@ -26,6 +38,16 @@ pub enum Placement {
 }
 
 /// What an error of a stage does. A panic always ends the run.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{OnError, Pipeline};
+///
+/// let parse = || Pipeline::from_iter("lines", ["1", "x"]).try_map("parse", str::parse::<u32>);
+/// assert!(parse().sink("drop", drop).run().is_err());
+/// let report = parse().sink("drop", drop).on_error(OnError::Collect(10)).run()?;
+/// assert_eq!((report.failed, report.failures[0].item), (1, 1));
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnError {
     /// It ends the run.
@@ -55,61 +77,22 @@ impl Default for Settings {
     }
 }
 
-/// Ends a run from any thread; see [`Pipeline::canceller`].
-#[derive(Debug, Clone)]
-pub struct Canceller(Arc<Shutdown>);
-
-impl Canceller {
-    pub(super) fn new() -> Self {
-        Canceller(Arc::new(Shutdown::new()))
-    }
-
-    /// Asks the run to end: each worker leaves after the item it is at.
-    pub fn cancel(&self) {
-        self.0.cancel();
-    }
-
-    /// Whether the run is to end, by a cancel or a fault. A source that waits in a loop of its own asks
-    /// this.
-    pub fn is_stopped(&self) -> bool {
-        self.0.is_stopped()
-    }
-}
-
-/// Looks at the counters of a run from any thread; see [`Pipeline::watch`].
-#[derive(Debug, Clone)]
-pub struct Watch(Arc<OnceLock<Arc<Core>>>);
-
-impl Watch {
-    pub(super) fn new() -> Self {
-        Watch(Arc::new(OnceLock::new()))
-    }
-
-    /// The counters now; nothing before the run has begun. Takes no lock and holds nobody up.
-    pub fn snapshot(&self) -> Snapshot {
-        self.0.get().map(|core| core.snapshot()).unwrap_or_default()
-    }
-}
-
-/// Tells a source that said [`Pull::Later`](super::Pull::Later) to be asked again at once; see
-/// [`Builder::bell`](super::Builder::bell).
-#[derive(Debug, Clone)]
-pub struct Bell(Arc<OnceLock<Arc<Gate>>>);
-
-impl Bell {
-    pub(super) fn new() -> Self {
-        Bell(Arc::new(OnceLock::new()))
-    }
-
-    /// Rings. Without effect before the run: the source is asked at its beginning anyway.
-    pub fn ring(&self) {
-        if let Some(gate) = self.0.get() {
-            gate.ring();
-        }
-    }
-}
-
 /// A pipeline from its source to its sink.
+///
+/// ```
+/// use twelvefold::engine::pipeline::{Pipeline, Placement};
+///
+/// let mut longest = 0;
+/// let pipeline: Pipeline<'_> = Pipeline::from_iter("lines", "to be\nor\nnot".lines())
+///     .map("length", str::len)
+///     .sink("longest", |length| longest = length.max(longest))
+///     .threads(2)
+///     .in_flight(64) // Lines in memory, at most.
+///     .placement(Placement::Cooperative);
+/// pipeline.run()?;
+/// assert_eq!(longest, 5);
+/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+/// ```
 pub struct Pipeline<'env> {
     pub(super) specs: Vec<Spec<'env>>,
     pub(super) bell: Bell,

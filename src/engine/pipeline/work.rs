@@ -171,6 +171,19 @@ impl<U> Out<'_, U> {
     }
 
     /// Counts `bytes` as worked on by this stage, for [`WorkerCount::bytes`](super::WorkerCount::bytes).
+    ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let report = Pipeline::from_iter("lines", ["to be", "or not"])
+    ///     .flat_map("split", |line, out| {
+    ///         out.count_bytes(line.len() as u64); // For the throughput in bytes.
+    ///         line.split(' ').for_each(|word| out.send(word));
+    ///     })
+    ///     .sink("drop", drop)
+    ///     .run()?;
+    /// assert_eq!(report.ledger.flow.stages[1].total().bytes, 11);
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
     #[inline]
     pub fn count_bytes(&mut self, bytes: u64) {
         *self.bytes += bytes;

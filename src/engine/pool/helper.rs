@@ -29,6 +29,26 @@ const LONG_NS: u64 = 10_000;
 
 /// The publishing end of a pool made by [`helped`](super::helped): hands out steps, runs tasks,
 /// closes.
+///
+/// ```
+/// use twelvefold::engine::{pool::helped, shutdown::Shutdown};
+/// # use twelvefold::sync::Arc;
+///
+/// let (mut helper, _leaves) = helped::<u32>(1, 2, Arc::new(Shutdown::new()));
+/// helper.expect_short(); // Not worth a wake.
+/// helper.publish(0..3);
+/// let mut sum = 0;
+/// while let Some(task) = helper.claim() {
+///     if task == 2 {
+///         helper.leaf().spawn([10].into_iter()); // One more task of this step.
+///     }
+///     sum += task;
+///     helper.done();
+/// }
+/// assert!(helper.is_complete());
+/// helper.close();
+/// assert_eq!((sum, helper.pool().abandon().finished), (13, 4));
+/// ```
 #[derive(Debug)]
 pub struct Helper<T> {
     leaf: Leaf<T>,

@@ -169,6 +169,23 @@ impl<T: Send> Leaf<T> {
     /// Adds a task to the open step, inside a task of it, unless the step then had more than
     /// `limit` unfinished ones.
     ///
+    /// ```
+    /// # use twelvefold::{engine::{pool::*, shutdown::Shutdown, wait::Event}, sync::Arc};
+    /// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    /// let (mut publisher, mut leaves) = pool::<u32>(1, 1, control, shutdown);
+    /// publisher.publish(0..1);
+    /// publisher.close();
+    /// let leaf = &mut leaves[0];
+    /// assert_eq!(leaf.claim(), Some(0));
+    /// assert_eq!(leaf.spawn_one(1, 2), Ok(()));
+    /// assert_eq!(leaf.spawn_one(2, 2), Err(2), "two tasks are unfinished");
+    /// leaf.done();
+    /// assert_eq!(leaf.claim(), Some(1));
+    /// leaf.done();
+    /// assert_eq!(leaf.claim(), None); // By now all that is done has arrived.
+    /// assert!(publisher.is_complete());
+    /// ```
+    ///
     /// # Errors
     /// The task, when there is no room.
     pub fn spawn_one(&self, task: T, limit: usize) -> Result<(), T> {

@@ -271,6 +271,13 @@ fn build<T: Send>(
 
 impl<T> Pool<T> {
     /// How many leaves there are.
+    ///
+    /// ```
+    /// # use twelvefold::{engine::{pool::*, shutdown::Shutdown, wait::Event}, sync::Arc};
+    /// # let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    /// let (publisher, leaves) = pool::<u32>(3, 2, control, shutdown);
+    /// assert_eq!((publisher.pool().leaves(), leaves.len()), (3, 3));
+    /// ```
     pub fn leaves(&self) -> usize {
         self.meters.len() - 1
     }

@@ -18,6 +18,25 @@ use crate::engine::crew::ScopedCrew;
 const LIMIT: usize = 1 << 16;
 
 /// Settings of [`Workers`].
+///
+/// ```
+/// use twelvefold::engine::workers::Workers;
+///
+/// let mut workers = Workers::builder()
+///     .name("fetch") // `fetch-0`, `fetch-1`, and in faults.
+///     .threads(2)
+///     .awake(2) // They wait for I/O: more than there are cores does no harm.
+///     .limit(100) // A longer step is handed out in parts.
+///     .waiter_sleeps()
+///     .state(|_worker| Vec::with_capacity(1 << 16)) // A buffer for each.
+///     .start(|worker, byte: u8| {
+///         worker.state.push(byte);
+///         Ok(())
+///     })?;
+/// workers.step((0..=255).collect::<Vec<u8>>()).expect("nobody stops it");
+/// assert_eq!(workers.close()?.ledger.finished, 256);
+/// # Ok::<(), twelvefold::engine::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Builder<I> {
     threads: Option<usize>,
@@ -128,6 +147,18 @@ impl<I> Builder<I> {
     }
 
     /// Starts threads that may borrow, gives the pool to `control`, and closes it when that returns.
+    ///
+    /// ```
+    /// use twelvefold::engine::workers::Workers;
+    ///
+    /// let names = ["a".to_owned(), "b".to_owned()]; // Borrowed by the tasks.
+    /// let (done, report) = Workers::builder().threads(2).name("greet").scope(
+    ///     |_, name: &String| if name.is_empty() { Err("no name".into()) } else { Ok(()) },
+    ///     |workers| workers.step(&names),
+    /// )?;
+    /// assert_eq!((done, report.ledger.finished), (Ok(()), 2));
+    /// # Ok::<(), twelvefold::engine::Error>(())
+    /// ```
     ///
     /// # Errors
     /// As [`Builder::start`] and [`Workers::close`].

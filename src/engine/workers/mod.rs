@@ -41,6 +41,16 @@ struct Job<T> {
 
 /// The pool was stopped by a fault or a cancel before the step was complete; which of them,
 /// [`Workers::close`] says.
+///
+/// ```
+/// use twelvefold::engine::workers::{Stopped, Workers};
+///
+/// let mut workers = Workers::new(1, |_, n: u32| if n < 3 { Ok(()) } else { Err("too many".into()) })?;
+/// assert_eq!(workers.step(0..4), Err(Stopped)); // What happened,
+/// let reason = workers.close().unwrap_err(); // and why.
+/// assert!(reason.to_string().ends_with("failed at item 3: too many"), "{reason}");
+/// # Ok::<(), twelvefold::engine::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -53,6 +63,18 @@ impl fmt::Display for Stopped {
 impl error::Error for Stopped {}
 
 /// What a closed pool did.
+///
+/// ```
+/// use twelvefold::engine::workers::{PoolReport, Workers};
+///
+/// let mut workers = Workers::new(2, |_, _task: u32| Ok(()))?;
+/// workers.step(0..100).expect("nobody stops it");
+/// let PoolReport { ledger, workers, cancelled } = workers.close()?;
+/// assert_eq!((ledger.made, ledger.finished, cancelled), (100, 100, false));
+/// assert_eq!(workers.len(), 3); // The thread that waited is the last.
+/// assert_eq!(workers.iter().map(|worker| worker.finished).sum::<u64>(), 100);
+/// # Ok::<(), twelvefold::engine::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolReport {
     /// All tasks; `made = finished + lost + abandoned`, or there is no report.
@@ -64,6 +86,27 @@ pub struct PoolReport {
 }
 
 /// Where a task runs: the worker's own state, and the way to spawn tasks.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU32, Ordering};
+/// use twelvefold::engine::workers::{Worker, Workers};
+///
+/// /// Counts the folders of a tree, in which each has two below it, down to a depth.
+/// fn visit(worker: &mut Worker<'_, u32>, depth: u32, folders: &AtomicU32) {
+///     folders.fetch_add(1, Ordering::Relaxed);
+///     for _ in 0..if depth == 0 || worker.is_stopped() { 0 } else { 2 } {
+///         if let Err(depth) = worker.spawn(depth - 1) {
+///             visit(worker, depth, folders); // No room: here and now.
+///         }
+///     }
+/// }
+///
+/// let folders = AtomicU32::new(0);
+/// let run = |worker: &mut Worker<'_, u32>, depth| Ok(visit(worker, depth, &folders));
+/// Workers::scope(2, run, |workers| workers.step([5]).expect("nobody stops it"))?;
+/// assert_eq!(folders.into_inner(), 63);
+/// # Ok::<(), twelvefold::engine::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Worker<'a, T, S = ()> {
     /// What [`Builder::state`] made on this thread.
@@ -74,6 +117,23 @@ pub struct Worker<'a, T, S = ()> {
 
 impl<T: Send, S> Worker<'_, T, S> {
     /// The worker's number, from 0; the waiter's is the number of threads.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use twelvefold::engine::workers::Workers;
+    ///
+    /// let counts: [AtomicU32; 3] = Default::default(); // Of two threads, and of the waiter.
+    /// Workers::scope(
+    ///     2,
+    ///     |worker, n| {
+    ///         counts[worker.id()].fetch_add(n, Ordering::Relaxed);
+    ///         Ok(())
+    ///     },
+    ///     |workers| workers.step(1..11).expect("nobody stops it"),
+    /// )?;
+    /// assert_eq!(counts.map(AtomicU32::into_inner).iter().sum::<u32>(), 55);
+    /// # Ok::<(), twelvefold::engine::Error>(())
+    /// ```
     pub fn id(&self) -> usize {
         self.leaf.id()
     }
@@ -312,6 +372,16 @@ impl<T: Send> Workers<'_, T> {
     }
 
     /// What each thread has done so far, and last the waiter itself.
+    ///
+    /// ```
+    /// # use twelvefold::engine::workers::Workers;
+    /// let mut workers = Workers::new(2, |_, _task: u32| Ok(()))?;
+    /// workers.step(0..10).expect("nobody stops it");
+    /// let counts = workers.counts();
+    /// assert_eq!(counts.iter().map(|count| count.taken).sum::<u64>(), 10);
+    /// # workers.close()?;
+    /// # Ok::<(), twelvefold::engine::Error>(())
+    /// ```
     pub fn counts(&self) -> Vec<LeafCount> {
         (0..=self.pool.leaves()).map(|id| self.pool.count(id)).collect()
     }
