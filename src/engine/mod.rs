@@ -64,6 +64,7 @@ pub mod crew;
 pub mod edge;
 mod error;
 pub mod latch;
+mod pin;
 pub mod pipeline;
 pub mod pool;
 pub mod shutdown;

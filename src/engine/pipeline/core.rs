@@ -10,6 +10,7 @@ use super::batch::Held;
 use super::gate::{ASKED, Gate};
 use super::meter::PaddedMeter;
 use super::track::Track;
+use crate::engine::pin::Pins;
 use crate::engine::shutdown::Shutdown;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, ordering_at, planted,
@@ -76,6 +77,7 @@ pub(super) struct Core {
     pub(super) gate: Arc<Gate>,
     pub(super) shutdown: Arc<Shutdown>,
     pub(super) threads: Box<[CachePadded<ThreadMeter>]>,
+    pub(super) pins: Pins,
     /// Tokens on their way back to the source.
     free: Track,
     pub(super) tokens: usize,
@@ -114,6 +116,7 @@ pub(super) struct Shape {
     /// Each edge's capacity in items, where it has one.
     pub(super) capacities: Vec<Option<usize>>,
     pub(super) threads: usize,
+    pub(super) pin: bool,
     pub(super) in_flight: usize,
     pub(super) batch_limit: usize,
     pub(super) ordered: bool,
@@ -203,6 +206,7 @@ impl Core {
             posts,
             shutdown,
             threads: (0..shape.threads).map(|_| CachePadded::default()).collect(),
+            pins: Pins::new(shape.threads, shape.pin),
             free: Track::new(tokens),
             tokens,
             heads: (0..all).map(|_| UnsafeCell::new(Head::default())).collect(),

@@ -85,14 +85,15 @@ impl Core {
             depth: lane.depth.load(Ordering::Relaxed),
             high_water: lane.high_water.load(Ordering::Relaxed),
         };
-        let thread = |meter: &CachePadded<ThreadMeter>| ThreadFlow {
+        let thread = |(t, meter): (usize, &CachePadded<ThreadMeter>)| ThreadFlow {
             steps: meter.steps.load(Ordering::Relaxed),
             looks: meter.looks.load(Ordering::Relaxed),
             sleeps: meter.sleeps.load(Ordering::Relaxed),
             wakes: meter.wakes.load(Ordering::Relaxed),
             idle_ns: meter.idle_ns.load(Ordering::Relaxed),
+            pinned: self.pins.core(t),
         };
         let edges = self.lanes.iter().enumerate().map(edge).collect();
-        Snapshot { edges, threads: self.threads.iter().map(thread).collect(), stages }
+        Snapshot { edges, threads: self.threads.iter().enumerate().map(thread).collect(), stages }
     }
 }

@@ -60,6 +60,9 @@ pub struct ThreadFlow {
     pub wakes: u64,
     /// Time without anything to do, in nanoseconds.
     pub idle_ns: u64,
+    /// The core that the thread is pinned to: none unless asked for (feature `pin`), or if the system
+    /// refused.
+    pub pinned: Option<usize>,
 }
 
 /// The counters of a pipeline at one moment. Each only grows from one snapshot to the next, depths

@@ -64,6 +64,7 @@ pub(super) struct Settings {
     in_flight: usize,
     placement: Placement,
     on_error: OnError,
+    pin: bool,
 }
 
 impl Default for Settings {
@@ -73,6 +74,7 @@ impl Default for Settings {
             in_flight: 4096,
             placement: Placement::Cooperative,
             on_error: OnError::Stop,
+            pin: false,
         }
     }
 }
@@ -143,6 +145,23 @@ impl<'env> Pipeline<'env> {
     /// Who steps the stages; [`Placement::Cooperative`] without this call.
     pub fn placement(mut self, placement: Placement) -> Self {
         self.settings.placement = placement;
+        self
+    }
+
+    /// Whether each thread is pinned to a core, round robin over those that the process may use; they
+    /// are not without this call. A thread whose core the system refuses runs where it may:
+    /// [`ThreadFlow::pinned`](super::ThreadFlow::pinned) says which are pinned, and where.
+    ///
+    /// ```
+    /// # use twelvefold::engine::pipeline::Pipeline;
+    /// let report = Pipeline::from_iter("numbers", 0..9).sink("drop", drop).threads(2).pin(true).run()?;
+    /// let cores: Vec<_> = report.ledger.flow.threads.iter().map(|thread| thread.pinned).collect();
+    /// assert_eq!(cores.len(), 2); // Such as `[Some(0), Some(1)]`.
+    /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
+    /// ```
+    #[cfg(feature = "pin")]
+    pub fn pin(mut self, pin: bool) -> Self {
+        self.settings.pin = pin;
         self
     }
 
@@ -247,6 +266,7 @@ impl<'env> Pipeline<'env> {
             stages: stages.collect(),
             capacities,
             threads,
+            pin: self.settings.pin,
             in_flight,
             batch_limit,
             ordered: self.specs.iter().all(|spec| spec.ordered),
@@ -333,6 +353,7 @@ impl Plan<'_> {
 
     /// The body of thread `thread`.
     fn drive(&self, thread: usize) -> Outcome {
+        self.core.pins.pin(thread);
         catch(|| drive(&self.core, self.nodes(), thread, self.keep)).unwrap_or_else(|payload| {
             // Not a stage's: those are caught where they stand.
             let first = self.core.fail(thread, self.core.admitted());

@@ -4,6 +4,7 @@ use super::side::{Helping, Side, Sleeping, work};
 use super::{Job, Threads, Worker, Workers};
 use crate::engine::crew::{Crew, Seat, catch};
 use crate::engine::error::{BoxError, Cause, Error, Fault, Payload};
+use crate::engine::pin::Pins;
 use crate::engine::pool::{Helper, Leaf, Publisher, helped, pool};
 use crate::engine::shutdown::{Shutdown, Wake};
 use crate::engine::wait::{Event, census};
@@ -44,6 +45,7 @@ pub struct Builder<I> {
     name: String,
     limit: usize,
     helps: bool,
+    pin: bool,
     init: I,
     #[cfg(test)]
     refuse: Option<usize>,
@@ -57,6 +59,7 @@ impl Default for Builder<fn(usize)> {
             name: "worker".to_owned(),
             limit: LIMIT,
             helps: true,
+            pin: false,
             init: |_| (),
             #[cfg(test)]
             refuse: None,
@@ -97,6 +100,26 @@ impl<I> Builder<I> {
         Builder { helps: false, ..self }
     }
 
+    /// Whether each thread is pinned to a core, round robin over those that the process may use; they
+    /// are not without this call, and the thread that waits for a step never is. A thread whose core
+    /// the system refuses runs where it may: [`PoolReport::pinned`](super::PoolReport::pinned) says
+    /// which are pinned, and where.
+    ///
+    /// ```
+    /// use twelvefold::engine::workers::Workers;
+    ///
+    /// let builder = Workers::builder().threads(2).pin(true);
+    /// let mut workers = builder.start(|_, _task: u32| Ok(()))?;
+    /// workers.step(0..10).expect("nobody stops it");
+    /// assert_eq!(workers.close()?.pinned.len(), 2); // Such as `[Some(0), Some(1)]`.
+    /// # Ok::<(), twelvefold::engine::Error>(())
+    /// ```
+    #[cfg(feature = "pin")]
+    #[must_use]
+    pub fn pin(self, pin: bool) -> Self {
+        Builder { pin, ..self }
+    }
+
     /// Gives each worker a state of its own, made on its thread by `init`, which gets its number.
     #[must_use]
     pub fn state<S, J: Fn(usize) -> S + Send + Sync>(self, init: J) -> Builder<J> {
@@ -106,6 +129,7 @@ impl<I> Builder<I> {
             name: self.name,
             limit: self.limit,
             helps: self.helps,
+            pin: self.pin,
             init,
             #[cfg(test)]
             refuse: self.refuse,
@@ -127,7 +151,8 @@ impl<I> Builder<I> {
         F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + Send + Sync + 'static,
     {
         let shared = Arc::new((self.init, run));
-        let (rig, leaves) = Rig::new(self.name, self.limit, self.threads, self.awake, self.helps);
+        let (rig, leaves) =
+            Rig::new(self.name, self.limit, self.threads, self.awake, self.helps, self.pin);
         let mut crew = Crew::new(rig.shutdown.clone());
         #[cfg(test)]
         if let Some(k) = self.refuse {
@@ -135,7 +160,11 @@ impl<I> Builder<I> {
         }
         for leaf in leaves {
             let (id, limit, shared) = (leaf.id(), rig.limit, shared.clone());
-            let body = move |seat: &Seat| work(leaf, seat, limit, &shared.0, &shared.1);
+            let pins = rig.pins.clone();
+            let body = move |seat: &Seat| {
+                pins.pin(id);
+                work(leaf, seat, limit, &shared.0, &shared.1)
+            };
             crew.spawn(&rig.thread_name(id), &rig.name, id, body)?;
         }
         let state = shared.clone();
@@ -178,7 +207,8 @@ impl<I> Builder<I> {
         F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + Send + Sync,
     {
         let (init, run) = (&self.init, &run);
-        let (rig, leaves) = Rig::new(self.name, self.limit, self.threads, self.awake, self.helps);
+        let (rig, leaves) =
+            Rig::new(self.name, self.limit, self.threads, self.awake, self.helps, self.pin);
         crate::sync::scope(|scope| {
             let mut crew = ScopedCrew::new(rig.shutdown.clone());
             #[cfg(test)]
@@ -186,8 +216,11 @@ impl<I> Builder<I> {
                 crew.refuse = self.refuse;
             }
             for leaf in leaves {
-                let (id, limit) = (leaf.id(), rig.limit);
-                let body = move |seat: &Seat| work(leaf, seat, limit, init, run);
+                let (id, limit, pins) = (leaf.id(), rig.limit, rig.pins.clone());
+                let body = move |seat: &Seat| {
+                    pins.pin(id);
+                    work(leaf, seat, limit, init, run)
+                };
                 crew.spawn(scope, &rig.thread_name(id), &rig.name, id, body)?;
             }
             let mut workers = rig.into_workers(init, run, Threads::Scoped(crew))?;
@@ -202,6 +235,7 @@ struct Rig<T> {
     name: String,
     limit: usize,
     shutdown: Arc<Shutdown>,
+    pins: Arc<Pins>,
     end: End<T>,
 }
 
@@ -217,10 +251,12 @@ impl<T: Send> Rig<T> {
         threads: Option<usize>,
         awake: Option<usize>,
         helps: bool,
+        pin: bool,
     ) -> (Self, Vec<Leaf<Job<T>>>) {
         let shutdown = Arc::new(Shutdown::new());
         let threads = threads.unwrap_or_else(|| (cores() - usize::from(helps)).max(1));
         let awake = awake.unwrap_or_else(cores);
+        let pins = Arc::new(Pins::new(threads, pin));
         let (end, leaves) = if helps {
             let (helper, leaves) = helped(threads, awake, shutdown.clone());
             shutdown.register(vec![Wake::Pool(helper.pool().sleepers())]);
@@ -232,7 +268,7 @@ impl<T: Send> Rig<T> {
             shutdown.register(wakes);
             (End::Sleeps(publisher), leaves)
         };
-        (Rig { name, limit, shutdown, end }, leaves)
+        (Rig { name, limit, shutdown, pins, end }, leaves)
     }
 
     fn thread_name(&self, id: usize) -> String {
@@ -252,7 +288,7 @@ impl<T: Send> Rig<T> {
         I: Fn(usize) -> S,
         F: Fn(&mut Worker<'_, T, S>, T) -> Result<(), BoxError> + 'a,
     {
-        let Rig { name, limit, shutdown, end } = self;
+        let Rig { name, limit, shutdown, pins, end } = self;
         let pool = match &end {
             End::Helps(helper) => helper.pool().clone(),
             End::Sleeps(publisher) => publisher.pool().clone(),
@@ -270,6 +306,16 @@ impl<T: Send> Rig<T> {
             End::Sleeps(publisher) => (Box::new(Sleeping(publisher)), None),
         };
         let side = Some(side);
-        Ok(Workers { side, threads, pool, shutdown, name, limit, fault: None, _member: member })
+        Ok(Workers {
+            side,
+            threads,
+            pool,
+            shutdown,
+            pins,
+            name,
+            limit,
+            fault: None,
+            _member: member,
+        })
     }
 }

@@ -22,6 +22,7 @@ pub use builder::Builder;
 
 use super::crew::{Crew, first};
 use super::error::{BoxError, Cause, Error, Fault};
+use super::pin::Pins;
 use super::pool::{Leaf, LeafCount, Pool, PoolLedger};
 use super::shutdown::Shutdown;
 use super::wait::census;
@@ -69,7 +70,7 @@ impl error::Error for Stopped {}
 ///
 /// let mut workers = Workers::new(2, |_, _task: u32| Ok(()))?;
 /// workers.step(0..100).expect("nobody stops it");
-/// let PoolReport { ledger, workers, cancelled } = workers.close()?;
+/// let PoolReport { ledger, workers, cancelled, .. } = workers.close()?;
 /// assert_eq!((ledger.made, ledger.finished, cancelled), (100, 100, false));
 /// assert_eq!(workers.len(), 3); // The thread that waited is the last.
 /// assert_eq!(workers.iter().map(|worker| worker.finished).sum::<u64>(), 100);
@@ -83,6 +84,9 @@ pub struct PoolReport {
     pub workers: Vec<LeafCount>,
     /// Whether the pool was cancelled.
     pub cancelled: bool,
+    /// The core that each thread was pinned to: none unless asked for (feature `pin`), or if the
+    /// system refused.
+    pub pinned: Vec<Option<usize>>,
 }
 
 /// Where a task runs: the worker's own state, and the way to spawn tasks.
@@ -209,6 +213,7 @@ pub struct Workers<'scope, T> {
     threads: Threads<'scope>,
     pool: Arc<Pool<Job<T>>>,
     shutdown: Arc<Shutdown>,
+    pins: Arc<Pins>,
     name: String,
     limit: usize,
     /// The waiter's own.
@@ -409,7 +414,8 @@ impl<T> Workers<'_, T> {
             return Err(Error::Fault(Fault { stage, worker, item: ledger.made, cause }));
         }
         let workers = (0..=self.pool.leaves()).map(|id| self.pool.count(id)).collect();
-        Ok(PoolReport { ledger, workers, cancelled: self.shutdown.is_cancelled() })
+        let (cancelled, pinned) = (self.shutdown.is_cancelled(), self.pins.cores());
+        Ok(PoolReport { ledger, workers, cancelled, pinned })
     }
 }
 
