@@ -104,7 +104,9 @@ fn threads_of_a_pool_stand_on_one_core_each_in_turn_and_the_waiter_where_it_was(
     let expected = [vec![turn(0)], vec![turn(1)], all.clone()];
     assert!(seen.into_values().eq(expected));
 
-    let mut own = Workers::builder().threads(3).pin(true).start(|_, _: u32| Ok(())).unwrap();
+    // Also where a state, and with it another type of builder, follows.
+    let builder = Workers::builder().threads(3).pin(true).state(|worker| worker);
+    let mut own = builder.start(|_, _: u32| Ok(())).unwrap();
     own.step(0..9).unwrap();
     assert_eq!(own.close().unwrap().pinned, [0, 1, 2].map(|n| Some(turn(n))));
     assert_eq!(allowed(), all);
