@@ -205,7 +205,7 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     ///     .sink("print", drop)
     ///     .run();
     /// let Err(RunError::Fault { fault, .. }) = run else { panic!("the error is lost") };
-    /// assert_eq!((fault.stage.as_str(), fault.item), ("parse", 2));
+    /// assert_eq!((fault.stage.as_str(), fault.item), ("parse", Some(2)));
     /// ```
     pub fn try_map<U: Send + 'env, E: Into<BoxError> + 'env>(
         self,

@@ -23,6 +23,7 @@
 //! | every item is worked on once, or counted as failed or abandoned | the ledger in [`Report`] and [`RunError`] |
 //! | bounded memory | [`Pipeline::in_flight`], [`Builder::capacity`] |
 //! | a panic or an error anywhere ends the run with the item's number | [`RunError::Fault`] |
+//! | in order, that is the lowest item that fails; the sink has had what comes before it, no more | the cutoff, a position: [`cutoff`](self) |
 //! | a cancel ends it after the items at hand | [`Canceller`] |
 //! | nothing is held back when the source has nothing for now | [`Pull::Later`] |
 
@@ -30,6 +31,7 @@ mod batch;
 mod builder;
 mod claim;
 mod core;
+mod cutoff;
 mod drive;
 mod gate;
 mod meter;

@@ -2,6 +2,7 @@
 
 use super::builder::{Given, Spec};
 use super::core::{Core, PostShape, Shape};
+use super::cutoff::Cutoff;
 use super::drive::{Nodes, Outcome, drive};
 use super::gate::Gate;
 use super::report::{Ledger, Report, RunError, Snapshot};
@@ -10,6 +11,7 @@ use crate::engine::drop_guarded;
 use crate::engine::error::{Cause, Fault, Payload};
 use crate::engine::shutdown::{Shutdown, Wake};
 use crate::sync::{Arc, cores};
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -25,10 +27,12 @@ pub enum Placement {
     ThreadPerStage,
 }
 
-/// What an error of a stage does. A panic always ends the run.
+/// What an error of a stage does. A panic always ends the run, and so does whatever fails in the source
+/// or at a stage's beginning or end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// It ends the run.
+    /// It ends the run. In order, the items before it still go to the sink, and one that fails on the
+    /// way takes its place.
     #[default]
     Stop,
     /// The item counts as failed and the run goes on; the report keeps so many errors.
@@ -57,22 +61,26 @@ impl Default for Settings {
 
 /// Ends a run from any thread; see [`Pipeline::canceller`].
 #[derive(Debug, Clone)]
-pub struct Canceller(Arc<Shutdown>);
+pub struct Canceller {
+    shutdown: Arc<Shutdown>,
+    cutoff: Arc<Cutoff>,
+}
 
 impl Canceller {
     pub(super) fn new() -> Self {
-        Canceller(Arc::new(Shutdown::new()))
+        Canceller { shutdown: Arc::new(Shutdown::new()), cutoff: Arc::new(Cutoff::new()) }
     }
 
-    /// Asks the run to end: each worker leaves after the item it is at.
+    /// Asks the run to end: each worker leaves after the item it is at. Where items have taken less than
+    /// 50 ns each, it looks after every 256 of them.
     pub fn cancel(&self) {
-        self.0.cancel();
+        self.shutdown.cancel();
     }
 
     /// Whether the run is to end, by a cancel or a fault. A source that waits in a loop of its own asks
     /// this.
     pub fn is_stopped(&self) -> bool {
-        self.0.is_stopped()
+        self.shutdown.is_stopped() || self.cutoff.is_set()
     }
 }
 
@@ -175,7 +183,7 @@ impl<'env> Pipeline<'env> {
     ///     .on_error(OnError::Collect(1))
     ///     .run()?;
     /// assert_eq!((sum, report.failed), (4, 2));
-    /// assert_eq!((report.failures.len(), report.failures[0].item), (1, 1));
+    /// assert_eq!((report.failures.len(), report.failures[0].item), (1, Some(1)));
     /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
     /// ```
     pub fn on_error(mut self, on_error: OnError) -> Self {
@@ -260,6 +268,7 @@ impl<'env> Pipeline<'env> {
         let batch_limit = if self.specs[0].blocking { 1 } else { fair };
         let batch_limit =
             capacities.iter().flatten().fold(batch_limit, |limit, &items| limit.min(items));
+        let shutdown = self.canceller.shutdown;
         let shape = Shape {
             stages: stages.collect(),
             capacities,
@@ -268,8 +277,8 @@ impl<'env> Pipeline<'env> {
             batch_limit,
             ordered: self.specs.iter().all(|spec| spec.ordered),
         };
-        let core = Arc::new(Core::new(shape, self.canceller.0.clone()));
-        self.canceller.0.register(vec![Wake::Pool(core.gate.clone())]);
+        let core = Arc::new(Core::new(shape, shutdown.clone(), self.canceller.cutoff));
+        shutdown.register(vec![Wake::Pool(core.gate.clone())]);
         let build = |(stage, spec): (usize, Spec<'env>)| {
             (spec.build)(&Given { stage, ordered: spec.ordered, says_goodbye: spec.says_goodbye })
         };
@@ -350,13 +359,19 @@ impl Plan<'_> {
 
     /// The body of thread `thread`.
     fn drive(&self, thread: usize) -> Outcome {
-        catch(|| drive(&self.core, self.nodes(), thread, self.keep)).unwrap_or_else(|payload| {
-            // Not a stage's: those are caught where they stand.
-            let first = self.core.fail(thread, self.core.admitted());
+        let outcome = RefCell::default();
+        let driven = catch(|| drive(&self.core, self.nodes(), thread, self.keep, &outcome));
+        let mut outcome: Outcome = outcome.into_inner();
+        if let Err(payload) = driven {
+            // Not a stage's: those are caught where they stand. The token at hand is lost, so nobody
+            // can wait for the sink to have had it: all leave at once.
+            let first = self.core.shutdown.poison(thread);
+            let place = if self.core.is_ordered() { u64::MAX } else { u64::from(!first) };
             let cause = Cause::Panic(Payload::new(payload));
-            let fault = Fault { stage: "thread".to_owned(), worker: thread, item: 0, cause };
-            Outcome { faults: vec![(u64::from(!first), fault)], ..Outcome::default() }
-        })
+            let fault = Fault { stage: "thread".to_owned(), worker: thread, item: None, cause };
+            outcome.faults.push((place, fault));
+        }
+        outcome
     }
 
     /// Accounts for everything after the last thread has been joined.
@@ -374,15 +389,21 @@ impl Plan<'_> {
             failed += outcome.failed;
         }
         let others = (faults.len() as u64).saturating_sub(1);
-        let rank = |(late, fault): &(u64, Fault)| if ordered { fault.item } else { *late };
-        if let Some((_, fault)) = faults.into_iter().min_by_key(rank) {
+        // Without an order the first in time; with one the lowest item, and those without one last.
+        faults.sort_by_key(|(place, fault)| {
+            (if ordered { fault.item.unwrap_or(u64::MAX) } else { 0 }, *place)
+        });
+        let mut faults = faults.into_iter();
+        if let Some((_, fault)) = faults.next() {
+            faults.for_each(drop_guarded);
             return Err(RunError::Fault { fault, others, ledger: Box::new(ledger) });
         }
         if !ledger.balances {
             return Err(RunError::Unbalanced(Box::new(ledger)));
         }
-        failures.sort_by_key(|failure| failure.item);
-        failures.truncate(self.keep.unwrap_or(0));
+        failures.sort_by_key(|failure| failure.item.unwrap_or(u64::MAX));
+        let surplus = self.keep.unwrap_or(0).min(failures.len());
+        failures.drain(surplus..).for_each(drop_guarded);
         let items = ledger.flow.stages[0].total().made;
         Ok(Report { items, cancelled, elapsed, ledger, failed, failures })
     }

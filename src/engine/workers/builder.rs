@@ -231,7 +231,7 @@ impl<T: Send> Rig<T> {
                 let id = pool.leaves();
                 let state = catch(|| init(id)).map_err(|payload| {
                     let cause = Cause::Panic(Payload::new(payload));
-                    Error::Fault(Fault { stage: name.clone(), worker: id, item: 0, cause })
+                    Error::Fault(Fault { stage: name.clone(), worker: id, item: None, cause })
                 })?;
                 let member = census::Member::enter();
                 (Box::new(Helping { helper, state, limit, run }), Some(member))
