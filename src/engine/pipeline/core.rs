@@ -390,13 +390,13 @@ impl Core {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Thread `thread` met a fault in the token at `position`, at item `item` if at one. The fault's
-    /// place among those without an item, or without an order.
-    pub(super) fn fail(&self, thread: usize, position: u64, item: Option<u64>) -> u64 {
+    /// Thread `thread` met a fault in the token at `position`, and nothing from item `number` on is
+    /// needed. The fault's place among all.
+    pub(super) fn fail(&self, thread: usize, position: u64, number: u64) -> u64 {
         if !self.ordered {
             return u64::from(!self.shutdown.poison(thread));
         }
-        self.cutoff.lower(position, item.unwrap_or(u64::MAX));
+        self.cutoff.lower(position, number);
         position
     }
 

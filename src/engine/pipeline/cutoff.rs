@@ -13,8 +13,9 @@
 //! So the fault with the lowest item is always met, and the sink has had what comes before that item and
 //! nothing else. It takes no more time than the items that were in flight, and a cancel ends it at once.
 //!
-//! A stage's fault before its first item or after its last one has a position and no item: it ranks
-//! behind those that have one. Without an order there is no cutoff: the first fault in time stops all.
+//! A worker that cannot be made fails before the first item of the batch that it was made for, and one
+//! that fails at its end does so after all items: these faults have a position and no item. Without an
+//! order there is no cutoff: the first fault in time stops all.
 
 use crate::sync::{AtomicU64, Ordering};
 

@@ -40,7 +40,7 @@ pub(super) type Nodes<'env> = [Box<dyn Node + 'env>];
 /// What a thread brings home.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
-    /// Each with its place among those without an item, or without an order.
+    /// Each with its place among all: its position, or without an order 0 for the first in time.
     pub(super) faults: Vec<(u64, Fault)>,
     pub(super) failures: Vec<Failure>,
     pub(super) failed: u64,
@@ -150,16 +150,16 @@ impl Me<'_> {
         self.core.spent(stage, ns, items);
     }
 
-    /// The token at `position` ends the run, at item `item` if at one.
+    /// The token at `position`, whose first item is `first`, ends the run: at item `item` if at one.
     pub(super) fn fault(
         &self,
         (stage, worker): (usize, usize),
-        position: u64,
+        (position, first): (u64, u64),
         item: Option<u64>,
         cause: Cause,
     ) {
         let fault = Fault { stage: self.core.posts[stage].name.clone(), worker, item, cause };
-        let place = self.core.fail(self.thread, position, item);
+        let place = self.core.fail(self.thread, position, item.unwrap_or(first));
         self.outcome.borrow_mut().faults.push((place, fault));
     }
 

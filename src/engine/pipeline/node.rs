@@ -184,7 +184,8 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
             Err(payload) => Cause::Panic(Payload::new(payload)),
         };
         let item = index.and_then(|index| number(held, index));
-        me.fault((self.stage, worker), position, item, cause);
+        let first = me.core.head(held).first;
+        me.fault((self.stage, worker), (position, first), item, cause);
     }
 
     fn pass_on(&self, core: &Core, position: u64, mut held: Held) {

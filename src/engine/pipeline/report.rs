@@ -94,9 +94,11 @@ pub struct Report {
 pub enum RunError {
     /// A stage panicked or returned an error.
     Fault {
-        /// The fault with the lowest item number, whatever the timing; those of a stage's beginning or
-        /// end, which have no item, come after all that have one. Where a stage is
-        /// [unordered](super::Builder::unordered) the first in time.
+        /// The fault with the lowest item number, whatever the timing. One without an item comes before
+        /// the batch that a worker was to be made for, or after all items ([`Stage::finish`]). Where a
+        /// stage is [unordered](super::Builder::unordered) it is the first in time.
+        ///
+        /// [`Stage::finish`]: super::Stage::finish
         fault: Fault,
         /// How many more were met. It depends on the timing.
         others: u64,

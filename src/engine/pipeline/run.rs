@@ -377,7 +377,6 @@ impl Plan<'_> {
     /// Accounts for everything after the last thread has been joined.
     fn settle(self, outcomes: Vec<Outcome>, elapsed: Duration) -> Result<Report, RunError> {
         let ledger = self.ledger();
-        let ordered = self.core.is_ordered();
         let cancelled = !self.core.is_finished();
         for node in self.nodes {
             drop_guarded(node);
@@ -389,10 +388,8 @@ impl Plan<'_> {
             failed += outcome.failed;
         }
         let others = (faults.len() as u64).saturating_sub(1);
-        // Without an order the first in time; with one the lowest item, and those without one last.
-        faults.sort_by_key(|(place, fault)| {
-            (if ordered { fault.item.unwrap_or(u64::MAX) } else { 0 }, *place)
-        });
+        // In order by position, and there those without an item first; else the first in time.
+        faults.sort_by_key(|(place, fault)| (*place, fault.item));
         let mut faults = faults.into_iter();
         if let Some((_, fault)) = faults.next() {
             faults.for_each(drop_guarded);

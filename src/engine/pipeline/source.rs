@@ -183,7 +183,7 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
         meter.took(1, 0);
         meter.ended(given, 1, 0);
         state.ended = true;
-        me.fault((0, worker), state.position, Some(state.made), cause);
+        me.fault((0, worker), (state.position, state.made), Some(state.made), cause);
         // What came before goes on. It may be nothing: the sink is told all the same.
         core.publish(0, Some(state.position), held, given);
         true
