@@ -435,3 +435,78 @@ impl Plan<'_> {
 
 /// A batch holds no more items than this, however little each costs.
 const MOST_IN_A_BATCH: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Core;
+    use super::super::drive::{Hand, Me, Node};
+    use super::*;
+    use crate::engine::error::Cause;
+    use crate::engine::pipeline::batch::Held;
+
+    /// A stage with a bug of this library's: its first step reports a fault, its second one panics where
+    /// nothing of a stage's own runs.
+    struct Broken;
+
+    struct BrokenHand(u32);
+
+    impl Node for Broken {
+        fn allocate(&self, _core: &Core, _tokens: &mut Vec<Held>) {}
+
+        fn hand<'a>(&'a self, _worker: usize) -> Box<dyn Hand + 'a> {
+            Box::new(BrokenHand(0))
+        }
+
+        fn is_ready(&self, _core: &Core) -> bool {
+            true
+        }
+
+        fn sweep(&self, _held: &mut Held) -> (u64, u64) {
+            (0, 0)
+        }
+    }
+
+    impl Hand for BrokenHand {
+        fn step(&mut self, me: &Me<'_>) -> bool {
+            self.0 += 1;
+            assert!(self.0 == 1, "a bug");
+            me.fault((0, 0), (3, 40), Some(42), Cause::Error("an item's".into()));
+            true
+        }
+    }
+
+    fn broken(ordered: bool) -> Plan<'static> {
+        let built = Pipeline::from_iter("source", 0..1);
+        let built = if ordered { built } else { built.unordered() };
+        let pipeline = built.sink("sink", drop).threads(1);
+        let (ranges, names) = pipeline.place();
+        let mut plan = pipeline.plan(ranges, names.len());
+        plan.nodes[1] = Box::new(Broken);
+        plan
+    }
+
+    #[test]
+    fn a_panic_outside_of_all_stages_stops_the_run_and_keeps_the_faults_before_it() {
+        let plan = broken(true);
+        let outcome = plan.drive(0);
+        assert!(plan.core.shutdown.is_stopped(), "the others are told");
+        let Err(RunError::Fault { fault, others, .. }) = plan.settle(vec![outcome], Duration::ZERO)
+        else {
+            panic!("the faults are lost");
+        };
+        assert_eq!(fault.to_string(), "stage source, worker 0, failed at item 42: an item's");
+        assert_eq!(others, 1);
+        // Without an order the first fault stops the thread before its second step.
+        assert_eq!(broken(false).drive(0).faults.len(), 1);
+    }
+
+    #[test]
+    fn a_panic_outside_of_all_stages_is_at_no_item() {
+        let plan = broken(true);
+        let mut outcome = plan.drive(0);
+        outcome.faults.remove(0);
+        let result = plan.settle(vec![outcome], Duration::ZERO);
+        let text = result.map(|_| ()).unwrap_err().to_string();
+        assert_eq!(text, "stage thread, worker 0, panicked at no item: a bug");
+    }
+}
