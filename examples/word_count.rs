@@ -39,8 +39,8 @@ fn main() -> Result<ExitCode, BoxError> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGINT])?;
     thread::spawn(move || signals.forever().for_each(|_| canceller.cancel()));
     let report = pipeline.run().map_err(|e| e.to_string())?;
-    for failed in &report.failures {
-        writeln!(stderr(), "{}: {}", paths[failed.item as usize].display(), failed.error)?;
+    for (file, e) in report.failures.iter().filter_map(|f| Some((f.item?, &f.error))) {
+        writeln!(stderr(), "{}: {e}", paths[file as usize].display())?;
     }
     let mut words: Vec<(_, u64)> = total.into_iter().filter(|_| !report.cancelled).collect();
     words.sort_unstable_by(|(a, n), (b, m)| m.cmp(n).then_with(|| a.cmp(b)));

@@ -266,7 +266,7 @@ impl Case {
                 let failed: u64 = ledger.flow.stages.iter().map(|s| s.total().failed).sum();
                 assert!(failed >= 1);
                 let stopped = self.fails.filter(|_| !self.collect);
-                assert!([stopped, self.panics].contains(&Some(fault.item)), "{fault}");
+                assert!([stopped, self.panics].contains(&fault.item), "{fault}");
                 assert!(fault.to_string().contains("planted"));
             }
             Err(other) => panic!("{other}"),

@@ -138,7 +138,7 @@ fn a_panic_names_worker_and_task_and_keeps_its_payload() {
                     assert_eq!(workers.step([]), Err(Stopped), "it stays stopped");
                 });
                 let Err(Error::Fault(fault)) = result else { panic!("the fault is lost") };
-                assert_eq!((fault.stage.as_str(), fault.item), ("dig", at));
+                assert_eq!((fault.stage.as_str(), fault.item), ("dig", Some(at)));
                 assert!(fault.worker <= threads);
                 let Cause::Panic(payload) = fault.cause else { panic!("it was a panic") };
                 assert_eq!(*payload.into_inner().downcast::<u64>().unwrap(), at);

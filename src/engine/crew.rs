@@ -35,14 +35,14 @@ use std::{io, thread};
 pub struct Seat {
     shutdown: Arc<Shutdown>,
     number: usize,
-    item: Cell<u64>,
+    item: Cell<Option<u64>>,
     /// Where the thread works for another stage than its own.
     lent: Cell<Option<&'static str>>,
 }
 
 impl Seat {
     fn new(shutdown: &Arc<Shutdown>, number: usize) -> Self {
-        let (item, lent) = (Cell::new(0), Cell::new(None));
+        let (item, lent) = (Cell::new(None), Cell::new(None));
         Seat { shutdown: shutdown.clone(), number, item, lent }
     }
 
@@ -60,7 +60,7 @@ impl Seat {
 
     /// Names the item that the thread is at, for the report of a fault.
     pub fn at(&self, item: u64) {
-        self.item.set(item);
+        self.item.set(Some(item));
     }
 
     /// Names the stage that the thread works for now, where it is not the one it was started for.
@@ -248,7 +248,7 @@ fn outcome(joined: thread::Result<Option<Fault>>) -> Option<Fault> {
         Some(Fault {
             stage: "thread".to_owned(),
             worker: 0,
-            item: 0,
+            item: None,
             cause: Cause::Panic(Payload::new(payload)),
         })
     })

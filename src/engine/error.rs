@@ -79,7 +79,7 @@ impl Payload {
 /// use twelvefold::engine::{Cause, Fault};
 ///
 /// let cause = Cause::Error("no floor".into());
-/// let fault = Fault { stage: "sum".to_owned(), worker: 2, item: 40, cause };
+/// let fault = Fault { stage: "sum".to_owned(), worker: 2, item: Some(40), cause };
 /// assert_eq!(fault.to_string(), "stage sum, worker 2, failed at item 40: no floor");
 /// ```
 #[derive(Debug)]
@@ -88,8 +88,9 @@ pub struct Fault {
     pub stage: String,
     /// The worker within the stage, from 0.
     pub worker: usize,
-    /// The item the worker was at, counted from 0 within that worker's own count.
-    pub item: u64,
+    /// The item the worker was at, from 0: in a [pipeline](super::pipeline) the source's number, else
+    /// the worker's own count. None before its first item and after its last one.
+    pub item: Option<u64>,
     /// Why it ended.
     pub cause: Cause,
 }
@@ -140,14 +141,11 @@ impl fmt::Debug for Cause {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if matches!(self.cause, Cause::Panic(_)) { "panicked" } else { "failed" };
-        write!(
-            f,
-            "stage {}, worker {}, {verb} at item {}: {}",
-            self.stage,
-            self.worker,
-            self.item,
-            self.cause.message()
-        )
+        write!(f, "stage {}, worker {}, {verb} ", self.stage, self.worker)?;
+        match self.item {
+            Some(item) => write!(f, "at item {item}: {}", self.cause.message()),
+            None => write!(f, "at no item: {}", self.cause.message()),
+        }
     }
 }
 

@@ -81,10 +81,18 @@ compile_error!(
 );
 
 /// Drops an item that nobody took. Its `Drop` may panic while another panic unwinds, which would
-/// abort the process; so the panic is caught, and the caller has counted the item.
+/// abort the process; so the panic is caught, and the caller has counted the item. What it panicked
+/// with may panic in its turn when it is dropped: then what comes of that is leaked.
 fn drop_guarded<T>(item: T) {
     #[cfg(not(any(loom, shuttle)))]
-    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(item))));
+    {
+        use std::panic::{AssertUnwindSafe, catch_unwind};
+        let caught = catch_unwind(AssertUnwindSafe(move || drop(item))).err();
+        let again = caught.map(|first| catch_unwind(AssertUnwindSafe(move || drop(first))));
+        if let Some(Err(second)) = again {
+            Box::leak(second);
+        }
+    }
     #[cfg(any(loom, shuttle))]
     drop(item);
 }

@@ -127,10 +127,10 @@ fn fault_at_each_place(fault: &Fault, verb: &str, stages: &[&str]) {
             if worker == ANY { (fault.worker, true) } else { (worker, false) };
         assert!(fault.worker == worker && worker < 3, "{error}");
         // A sphere counts its tasks of all phases: an update is never its first.
-        assert!(fault.item == item || is_sphere && fault.item > item, "{error}");
+        let at = fault.item.expect("it was planted at an item");
+        assert!(at == item || is_sphere && at > item, "{error}");
         let expected = format!(
-            "stage {stage}, worker {worker}, {verb} at item {0}: planted in {stage} {worker} at {0}",
-            fault.item
+            "stage {stage}, worker {worker}, {verb} at item {at}: planted in {stage} {worker} at {at}"
         );
         assert_eq!(error.to_string(), expected);
     }

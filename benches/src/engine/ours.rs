@@ -194,6 +194,6 @@ fn panic_at(run: u64, rounds: u64) -> f64 {
         .run();
     let returned = Instant::now();
     let Err(RunError::Fault { fault, .. }) = result else { panic!("the panic is lost") };
-    assert_eq!(fault.item, at, "the fault names its item");
+    assert_eq!(fault.item, Some(at), "the fault names its item");
     nanoseconds(returned - *when.get().expect("the fault came from the planted panic"))
 }

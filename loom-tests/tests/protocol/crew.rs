@@ -108,7 +108,7 @@ fn a_failing_stage_ends_the_others_and_is_named() {
         let mut end = Sink { sum: 0, fail_at: Some(2), rx };
         crew.spawn("tf-sink", "sink", 7, move |seat| run(&mut end, &sink, seat)).unwrap();
         let Err(Error::Fault(fault)) = crew.join() else { panic!("the fault is lost") };
-        assert_eq!((fault.stage.as_str(), fault.worker, fault.item), ("sink", 7, 3));
+        assert_eq!((fault.stage.as_str(), fault.worker, fault.item), ("sink", 7, Some(3)));
         assert!(meter.count().balances());
     });
 }

@@ -158,7 +158,29 @@ fn a_ring_between_question_and_answer_is_not_lost() {
     });
 }
 
-/// An item fails while the other thread works or sleeps.
+/// The source fails after an item: the item arrives all the same, and then the run ends, whoever sleeps.
+#[test]
+fn what_a_source_gave_before_it_failed_arrives_and_then_the_run_ends() {
+    wide_model(|| {
+        let (seen, mut asked) = (Seen::default(), 0);
+        let next = move || {
+            asked += 1;
+            if asked > 1 { Err("planted") } else { Ok(Pull::Item(asked)) }
+        };
+        let run = Pipeline::try_source("source", next)
+            .sink("sink", seen_by(&seen))
+            .in_flight(2)
+            .placement(Placement::ThreadPerStage)
+            .run();
+        let Err(RunError::Fault { fault, ledger, .. }) = run else { panic!("the error is lost") };
+        assert!(fault.item == Some(1) && ledger.balances);
+        assert_eq!(*seen.lock().unwrap(), [1]);
+    });
+}
+
+/// An item fails while the other thread works or sleeps; the one before it arrives. More states than a
+/// model checker gets through.
+#[cfg(not(loom))]
 #[test]
 fn an_error_ends_the_run_with_balanced_books() {
     wide_model(|| {
@@ -169,7 +191,7 @@ fn an_error_ends_the_run_with_balanced_books() {
             .in_flight(2)
             .run();
         let Err(RunError::Fault { fault, ledger, .. }) = run else { panic!("the error is lost") };
-        assert!(fault.item == 1 && ledger.balances);
+        assert!(fault.item == Some(1) && ledger.balances);
     });
 }
 

@@ -5,7 +5,8 @@ use super::claim::Claim;
 use super::drive::Node;
 use super::handles::{Bell, Canceller, Watch};
 use super::node::{Parallel, Place, Serial};
-use super::run::{Pipeline, Settings};
+use super::run::Pipeline;
+use super::settings::Settings;
 use super::source::{Feed, Source};
 use super::work::{Body, FlatMap, Map, Out, Sink, Stage, Staged, TryMap};
 use crate::engine::error::BoxError;
@@ -194,7 +195,7 @@ impl<'env, T: Send + 'env> Builder<'env, T> {
     ///     .sink("print", drop)
     ///     .run();
     /// let Err(RunError::Fault { fault, .. }) = run else { panic!("the error is lost") };
-    /// assert_eq!((fault.stage.as_str(), fault.item), ("parse", 2));
+    /// assert_eq!((fault.stage.as_str(), fault.item), ("parse", Some(2)));
     /// ```
     pub fn try_map<U: Send + 'env, E: Into<BoxError> + 'env>(
         self,

@@ -7,6 +7,7 @@
 //! woken to share the work, when somebody is about to be busy while more is ready.
 
 use super::batch::Held;
+use super::cutoff::Cutoff;
 use super::gate::{ASKED, Gate};
 use super::meter::PaddedMeter;
 use super::track::Track;
@@ -21,11 +22,15 @@ use std::ops::Range;
 /// What a token says of its batch, whatever the edge.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Head {
-    /// The number of the source's first item in it.
+    /// The number of the source's first item in it, or [`NO_ITEM`].
     pub(super) first: u64,
     /// How many items of the source it began with.
     pub(super) len: u64,
 }
+
+/// The number where what a batch holds comes from no item of the source: a worker's last words. Behind
+/// all items that there are, and before a [`Cutoff`] that knows of none.
+pub(super) const NO_ITEM: u64 = u64::MAX - 1;
 
 /// One edge without its items.
 #[derive(Debug)]
@@ -76,6 +81,7 @@ pub(super) struct Core {
     pub(super) posts: Vec<Post>,
     pub(super) gate: Arc<Gate>,
     pub(super) shutdown: Arc<Shutdown>,
+    pub(super) cutoff: Arc<Cutoff>,
     pub(super) threads: Box<[CachePadded<ThreadMeter>]>,
     pub(super) pins: Pins,
     /// Tokens on their way back to the source.
@@ -88,8 +94,6 @@ pub(super) struct Core {
     pub(super) batch_limit: u64,
     /// Items that have left the pipeline.
     retired: CachePadded<AtomicU64>,
-    /// The lowest number of an item that failed.
-    failed_at: AtomicU64,
     finished: AtomicBool,
     begun: AtomicUsize,
     /// Items that the source has given, and tokens that it keeps for itself: for looks from outside.
@@ -173,7 +177,7 @@ mod heads {
 }
 
 impl Core {
-    pub(super) fn new(shape: Shape, shutdown: Arc<Shutdown>) -> Self {
+    pub(super) fn new(shape: Shape, shutdown: Arc<Shutdown>, cutoff: Arc<Cutoff>) -> Self {
         let tokens = shape.in_flight.clamp(1, MOST_TOKENS);
         let mut all = tokens;
         let post = |stage: PostShape| {
@@ -205,6 +209,7 @@ impl Core {
             gate: Arc::new(Gate::new(shape.threads, posts[0].threads.clone())),
             posts,
             shutdown,
+            cutoff,
             threads: (0..shape.threads).map(|_| CachePadded::default()).collect(),
             pins: Pins::new(shape.threads, shape.pin),
             free: Track::new(tokens),
@@ -213,7 +218,6 @@ impl Core {
             in_flight: shape.in_flight as u64,
             batch_limit: shape.batch_limit as u64,
             retired: CachePadded::new(AtomicU64::new(0)),
-            failed_at: AtomicU64::new(u64::MAX),
             finished: AtomicBool::new(false),
             begun: AtomicUsize::new(0),
             ordered: shape.ordered,
@@ -230,11 +234,6 @@ impl Core {
     }
 
     // --- admission ---
-
-    /// Items that the source has given.
-    pub(super) fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::Relaxed)
-    }
 
     /// A token that has come back. Only the source takes them.
     pub(super) fn reclaim(&self) -> Option<Held> {
@@ -257,6 +256,7 @@ impl Core {
             due <= ASKED || (due != u64::MAX && self.now() >= due)
         };
         self.end(0) == u64::MAX
+            && !self.cutoff.is_set()
             && self.room() > 0
             && (self.spare.load(Ordering::Relaxed) > 0 || self.free.is_ready())
             && self.has_room(0)
@@ -394,22 +394,30 @@ impl Core {
         self.finished.load(Ordering::Acquire)
     }
 
-    /// Item `number` failed in thread `thread`: items after it need not be worked on.
-    ///
-    /// True for the first fault in time.
-    pub(super) fn fail(&self, thread: usize, number: u64) -> bool {
-        // Relaxed: published by the poison.
-        self.failed_at.fetch_min(number, Ordering::Relaxed);
-        self.shutdown.poison(thread)
+    /// Thread `thread` met a fault in the token at `position`, and nothing from item `number` on is
+    /// needed. The fault's place among all.
+    pub(super) fn fail(&self, thread: usize, position: u64, number: u64) -> u64 {
+        if !self.ordered {
+            return u64::from(!self.shutdown.poison(thread));
+        }
+        self.cutoff.lower(position, number);
+        position
     }
 
-    /// Whether a worker that has come to item `number` of its batch is to leave it. After a fault the
-    /// items before the failed one are still worked on, so that the first of them that fails too is
-    /// the one that is reported.
+    /// Whether the token at `position` of an edge is beyond what a fault has left to do.
+    pub(super) fn is_cut(&self, position: u64) -> bool {
+        position > self.cutoff.position()
+    }
+
+    /// Whether a worker that has come to item `number` of its batch is to leave it.
     #[inline]
     pub(super) fn is_stopped_at(&self, number: u64) -> bool {
-        self.shutdown.is_stopped()
-            && (self.shutdown.is_cancelled() || number >= self.failed_at.load(Ordering::Relaxed))
+        self.shutdown.is_stopped() || self.cutoff.is_behind(number)
+    }
+
+    /// Whether the source is to leave its batch: nothing that it gives now is needed.
+    pub(super) fn is_source_stopped(&self) -> bool {
+        self.shutdown.is_stopped() || self.cutoff.is_set()
     }
 }
 

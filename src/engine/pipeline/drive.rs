@@ -6,6 +6,7 @@ use super::core::{Core, Post, ThreadMeter};
 #[cfg(not(any(loom, shuttle)))]
 use super::gate::Gate;
 use super::report::Failure;
+use crate::engine::drop_guarded;
 use crate::engine::error::{BoxError, Cause, Fault};
 use crate::engine::sleepers::Berth;
 use crate::engine::wait::{Sleeper, Waiter, census};
@@ -39,6 +40,7 @@ pub(super) type Nodes<'env> = [Box<dyn Node + 'env>];
 /// What a thread brings home.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
+    /// Each with its place among all: its position, or without an order 0 for the first in time.
     pub(super) faults: Vec<(u64, Fault)>,
     pub(super) failures: Vec<Failure>,
     pub(super) failed: u64,
@@ -51,7 +53,7 @@ pub(super) struct Me<'a> {
     thread: usize,
     /// Whether failures are collected, and how many are kept.
     keep: Option<usize>,
-    outcome: RefCell<Outcome>,
+    outcome: &'a RefCell<Outcome>,
     berth: Berth<'a>,
     /// Whether the berth says that this thread sleeps, or is about to.
     announced: Cell<bool>,
@@ -148,20 +150,28 @@ impl Me<'_> {
         self.core.spent(stage, ns, items);
     }
 
-    /// Item `item` ends the run.
-    pub(super) fn fault(&self, stage: usize, worker: usize, item: u64, cause: Cause) {
+    /// The token at `position`, whose first item is `first`, ends the run: at item `item` if at one.
+    pub(super) fn fault(
+        &self,
+        (stage, worker): (usize, usize),
+        (position, first): (u64, u64),
+        item: Option<u64>,
+        cause: Cause,
+    ) {
         let fault = Fault { stage: self.core.posts[stage].name.clone(), worker, item, cause };
-        let first = self.core.fail(self.thread, item);
-        self.outcome.borrow_mut().faults.push((u64::from(!first), fault));
+        let place = self.core.fail(self.thread, position, item.unwrap_or(first));
+        self.outcome.borrow_mut().faults.push((place, fault));
     }
 
     /// Item `item` failed, and the run goes on.
-    pub(super) fn failure(&self, stage: usize, item: u64, error: BoxError) {
+    pub(super) fn failure(&self, stage: usize, item: Option<u64>, error: BoxError) {
         let mut outcome = self.outcome.borrow_mut();
         outcome.failed += 1;
         if outcome.failures.len() < self.keep.unwrap_or(0) {
             let stage = self.core.posts[stage].name.clone();
             outcome.failures.push(Failure { stage, item, error });
+        } else {
+            drop_guarded(error);
         }
     }
 
@@ -179,15 +189,22 @@ impl Me<'_> {
     }
 }
 
-/// Steps the stages of thread `thread` until the run is over.
-pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<usize>) -> Outcome {
+/// Steps the stages of thread `thread` until the run is over; what it brings home is in `outcome` even
+/// if this panics.
+pub(super) fn drive(
+    core: &Core,
+    nodes: &Nodes<'_>,
+    thread: usize,
+    keep: Option<usize>,
+    outcome: &RefCell<Outcome>,
+) {
     let _awake = census::Member::enter();
     let me = Me {
         core,
         nodes,
         thread,
         keep,
-        outcome: RefCell::default(),
+        outcome,
         berth: core.gate.sleepers.berth(thread),
         announced: Cell::new(false),
         last: Cell::new(core.now()),
@@ -225,9 +242,6 @@ pub(super) fn drive(core: &Core, nodes: &Nodes<'_>, thread: usize, keep: Option<
         waiter.pause_after(LOOK_PAUSES);
         me.waited();
     }
-    drop(waiter);
-    drop(hands);
-    me.outcome.into_inner()
 }
 
 impl Me<'_> {

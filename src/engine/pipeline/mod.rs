@@ -23,6 +23,7 @@
 //! | every item is worked on once, or counted as failed or abandoned | the ledger in [`Report`] and [`RunError`] |
 //! | bounded memory | [`Pipeline::in_flight`], [`Builder::capacity`] |
 //! | a panic or an error anywhere ends the run with the item's number | [`RunError::Fault`] |
+//! | in order, that is the lowest item that fails; the sink has had what comes before it, no more | the cutoff, a position: [`cutoff`](self) |
 //! | a cancel ends it after the items at hand | [`Canceller`] |
 //! | nothing is held back when the source has nothing for now | [`Pull::Later`] |
 
@@ -31,6 +32,7 @@ mod begin;
 mod builder;
 mod claim;
 mod core;
+mod cutoff;
 mod drive;
 mod gate;
 mod handles;
@@ -39,6 +41,7 @@ mod node;
 mod observe;
 mod report;
 mod run;
+mod settings;
 mod source;
 mod track;
 mod work;
@@ -48,6 +51,7 @@ pub use handles::{Bell, Canceller, Watch};
 pub use report::{
     EdgeFlow, Failure, Ledger, Report, RunError, Snapshot, StageFlow, ThreadFlow, WorkerCount,
 };
-pub use run::{OnError, Pipeline, Placement};
+pub use run::Pipeline;
+pub use settings::{OnError, Placement};
 pub use source::Pull;
 pub use work::{Out, Stage};

@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Column, Held, Traced};
 use super::claim::Claim;
-use super::core::{Core, Head};
+use super::core::{Core, Head, NO_ITEM};
 use super::drive::{Hand, Me, Node};
 use super::work::{Body, Run};
 use crate::engine::crew::catch;
@@ -61,13 +61,18 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         self.output.is_none() || core.has_room(self.stage)
     }
 
+    /// Whether a token could be taken now, as far as loads can tell.
+    fn is_ready(&self, core: &Core) -> bool {
+        let track = &core.lanes[self.stage - 1].track;
+        track.is_ready() && !core.is_cut(track.position()) && self.has_room(core)
+    }
+
     /// Takes the next token, with room for what becomes of it.
     fn take(&self, core: &Core) -> Option<(u64, Held)> {
-        let track = &core.lanes[self.stage - 1].track;
-        if !track.is_ready() || !self.reserve(core) {
+        if !self.is_ready(core) || !self.reserve(core) {
             return None;
         }
-        let taken = track.take();
+        let taken = core.lanes[self.stage - 1].track.take();
         if taken.is_none() && self.output.is_some() {
             core.unreserve(self.stage);
         }
@@ -86,12 +91,12 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         core.lanes[self.stage - 1].track.position() >= core.end(self.stage - 1)
     }
 
-    /// Works on one token and hands it on.
+    /// Works on one token and hands it on, also where an item fails: with what was made before it.
     fn work<B: Body<T, Output = U>>(
         &self,
         me: &Me<'_>,
         worker: usize,
-        body: &mut B,
+        body: Manned<'_, B>,
         (position, mut held): (u64, Held),
     ) {
         let core = me.core;
@@ -108,20 +113,30 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         output.items.clear();
         output.ends.clear();
         let mut items = input.items.drain(..);
-        let result = catch(|| body.run(&mut items, output, &mut run));
+        // Where there is no body, no item was touched.
+        let touched = body.is_ok();
+        let result = body.and_then(|body| catch(|| body.run(&mut items, output, &mut run)));
         if B::ONE_TO_ONE {
             run.done = output.items.len();
         }
         items.for_each(drop_guarded);
         let index = run.done + run.failures.len();
         let broke = !matches!(result, Ok(Ok(())));
-        let left = taken - index as u64 - u64::from(broke);
-        meter.ended(run.done as u64, run.failures.len() as u64 + u64::from(broke), left);
-        self.settle(me, worker, &mut run, &mut held, (result, index));
-        if !broke && left == 0 {
-            self.pass_on(core, Some(position), held);
-            me.worked(self.stage, worker, head.len);
+        if broke && B::SENDS {
+            cut_short(output);
         }
+        let lost = u64::from(broke && touched);
+        let left = taken - index as u64 - lost;
+        meter.ended(run.done as u64, run.failures.len() as u64 + lost, left);
+        self.settle(
+            me,
+            (worker, position),
+            &mut run,
+            &mut held,
+            (result, touched.then_some(index)),
+        );
+        self.pass_on(core, position, held);
+        me.worked(self.stage, worker, head.len);
     }
 
     fn run<'a>(&self, me: &Me<'a>, head: Head) -> Run<'a> {
@@ -137,14 +152,14 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         }
     }
 
-    /// Counts what was made, and reports what went wrong.
+    /// Counts what was made, and reports what went wrong: at the item with that index, if at one.
     fn settle(
         &self,
         me: &Me<'_>,
-        worker: usize,
+        (worker, position): (usize, u64),
         run: &mut Run<'_>,
         held: &mut Held,
-        (result, index): (std::thread::Result<Result<(), BoxError>>, usize),
+        (result, index): (std::thread::Result<Result<(), BoxError>>, Option<usize>),
     ) {
         let meter = &me.core.posts[self.stage].meters[worker];
         if run.bytes > 0 {
@@ -153,7 +168,7 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         let number = |held: &mut Held, index| {
             let head = me.core.head(held);
             let source = super::batch::Origin::source_index(&*self.input, held, index) as u64;
-            head.first + source.min(head.len.saturating_sub(1))
+            (head.first != NO_ITEM).then(|| head.first + source.min(head.len.saturating_sub(1)))
         };
         for (index, error) in run.failures.drain(..) {
             let item = number(held, index);
@@ -168,16 +183,21 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
             Ok(Err(error)) => Cause::Error(error),
             Err(payload) => Cause::Panic(Payload::new(payload)),
         };
-        let item = number(held, index);
-        me.fault(self.stage, worker, item, cause);
+        let item = index.and_then(|index| number(held, index));
+        let first = me.core.head(held).first;
+        me.fault((self.stage, worker), (position, first), item, cause);
     }
 
-    fn pass_on(&self, core: &Core, position: Option<u64>, mut held: Held) {
+    fn pass_on(&self, core: &Core, position: u64, mut held: Held) {
         if self.output.is_none() {
             core.retire(held);
+            if position >= core.cutoff.position() {
+                // Nothing is left that could still fail before what has failed.
+                core.finish();
+            }
         } else if !planted("node.publish") {
             let items = self.out().at(&mut held).items.len() as u64;
-            core.publish(self.stage, position.filter(|_| self.ordered), held, items);
+            core.publish(self.stage, self.ordered.then_some(position), held, items);
         }
     }
 
@@ -186,25 +206,33 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         &self,
         me: &Me<'_>,
         worker: usize,
-        body: &mut B,
-        (nth, mut held): (usize, Held),
+        body: Manned<'_, B>,
+        (position, mut held): (u64, Held),
     ) {
         let core = me.core;
-        let head = Head { first: core.admitted(), len: 0 };
+        let head = Head { first: NO_ITEM, len: 0 };
         core.set_head(&mut held, head);
         if self.output.is_some() {
             core.reserve_anyway(self.stage);
         }
         let mut run = self.run(me, head);
         let output: &mut Batch<U> = self.out().at(&mut held);
-        let result = catch(|| body.finish(output, &mut run));
-        let broke = !matches!(result, Ok(Ok(())));
-        let position = core.end(self.stage - 1) + nth as u64;
-        self.settle(me, worker, &mut run, &mut held, (result, 0));
-        if !broke {
-            self.pass_on(core, Some(position), held);
-            me.worked(self.stage, worker, 0);
+        let result = body.and_then(|body| catch(|| body.finish(output, &mut run)));
+        if !matches!(result, Ok(Ok(()))) {
+            cut_short(output);
         }
+        self.settle(me, (worker, position), &mut run, &mut held, (result, None));
+        self.pass_on(core, position, held);
+        me.worked(self.stage, worker, 0);
+    }
+
+    /// The position of the last batch that worker `nth` makes, unless it is not needed.
+    fn farewell(&self, core: &Core, nth: usize) -> Option<(u64, Held)> {
+        let position = core.end(self.stage - 1) + nth as u64;
+        if core.is_cut(position) {
+            return None;
+        }
+        core.farewell(self.stage).map(|held| (position, held))
     }
 
     fn sweep(&self, held: &mut Held) -> (u64, u64) {
@@ -213,6 +241,15 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         batch.items.drain(..).for_each(drop_guarded);
         (left, std::mem::take(&mut batch.stamp))
     }
+}
+
+/// A worker's body, or what its making ended in.
+type Manned<'a, B> = std::thread::Result<&'a mut B>;
+
+/// Drops what the call that failed last has sent.
+fn cut_short<U>(output: &mut Batch<U>) {
+    let whole = output.ends.last().map_or(0, |&end| end as usize);
+    output.items.drain(whole..).for_each(drop_guarded);
 }
 
 /// Workers side by side, each with a body of its own that was made on its thread.
@@ -244,7 +281,7 @@ where
     }
 
     fn is_ready(&self, core: &Core) -> bool {
-        core.lanes[self.place.stage - 1].track.is_ready() && self.place.has_room(core)
+        self.place.is_ready(core)
     }
 
     fn sweep(&self, held: &mut Held) -> (u64, u64) {
@@ -266,18 +303,12 @@ where
     B: Body<T, Output = U>,
     M: Fn(usize) -> B + Send + Sync,
 {
-    /// Makes the body if it is not there. False when that failed.
-    fn is_manned(&mut self, me: &Me<'_>) -> bool {
-        if self.body.is_none() {
-            match catch(|| (self.node.make)(self.worker)) {
-                Ok(body) => self.body = Some(body),
-                Err(payload) => {
-                    let cause = Cause::Panic(Payload::new(payload));
-                    me.fault(self.node.place.stage, self.worker, me.core.admitted(), cause);
-                }
-            }
+    /// The body, made if it is not there.
+    fn man(&mut self) -> Manned<'_, B> {
+        match &mut self.body {
+            Some(body) => Ok(body),
+            none => catch(|| (self.node.make)(self.worker)).map(|body| none.insert(body)),
         }
-        self.body.is_some()
     }
 }
 
@@ -295,22 +326,14 @@ where
                 return false;
             }
             self.said = true;
-            let farewell = core.farewell(node.place.stage);
-            if self.is_manned(me)
-                && let Some(body) = &mut self.body
-                && let Some(farewell) = farewell
-            {
-                node.place.say_goodbye(me, self.worker, body, (self.worker, farewell));
-            }
-            return true;
-        }
-        if !self.is_manned(me) {
+            let Some(farewell) = node.place.farewell(core, self.worker) else { return false };
+            let worker = self.worker;
+            node.place.say_goodbye(me, worker, self.man(), farewell);
             return true;
         }
         let Some(taken) = node.place.take(core) else { return false };
-        if let Some(body) = &mut self.body {
-            node.place.work(me, self.worker, body, taken);
-        }
+        let worker = self.worker;
+        node.place.work(me, worker, self.man(), taken);
         true
     }
 }
@@ -346,17 +369,19 @@ where
     fn work(&self, me: &Me<'_>, worker: usize, body: &mut B) -> bool {
         let core = me.core;
         if let Some(taken) = self.place.take(core) {
-            self.place.work(me, worker, body, taken);
+            self.place.work(me, worker, Ok(body), taken);
             return true;
         }
-        if !self.is_at_the_end(core) {
+        // Whoever held the claim before may have left the last batch because of a cancel, which the
+        // claim has made visible here: that is not the end.
+        if !self.is_at_the_end(core) || core.shutdown.is_stopped() {
             return false;
         }
         self.over.store(true, Ordering::Relaxed);
         if self.place.says_goodbye
-            && let Some(farewell) = core.farewell(self.place.stage)
+            && let Some(farewell) = self.place.farewell(core, 0)
         {
-            self.place.say_goodbye(me, worker, body, (0, farewell));
+            self.place.say_goodbye(me, worker, Ok(body), farewell);
         }
         if self.place.output.is_none() {
             core.finish();
@@ -380,7 +405,7 @@ where
     }
 
     fn is_ready(&self, core: &Core) -> bool {
-        core.lanes[self.place.stage - 1].track.is_ready() && self.place.has_room(core)
+        self.place.is_ready(core)
     }
 
     fn sweep(&self, held: &mut Held) -> (u64, u64) {

@@ -132,8 +132,9 @@ pub struct Ledger {
 pub struct Failure {
     /// The stage's name.
     pub stage: String,
-    /// The number of the source's item, from 0.
-    pub item: u64,
+    /// The number of the source's item, from 0; none where a worker made it of itself at the end
+    /// ([`Stage::finish`](super::Stage::finish)).
+    pub item: Option<u64>,
     /// The stage's error.
     pub error: BoxError,
 }
@@ -184,9 +185,13 @@ pub struct Report {
 pub enum RunError {
     /// A stage panicked or returned an error.
     Fault {
-        /// The fault with the lowest item number; where a stage is unordered, the first in time.
+        /// The fault with the lowest item number, whatever the timing. One without an item comes before
+        /// the batch that a worker was to be made for, or after all items ([`Stage::finish`]). Where a
+        /// stage is [unordered](super::Builder::unordered) it is the first in time.
+        ///
+        /// [`Stage::finish`]: super::Stage::finish
         fault: Fault,
-        /// How many more there were.
+        /// How many more were met. It depends on the timing.
         others: u64,
         /// What became of every item.
         ledger: Box<Ledger>,

@@ -5,79 +5,16 @@ use super::core::{Core, PostShape, Shape};
 use super::drive::{Nodes, Outcome, drive};
 use super::handles::{Bell, Canceller, Watch};
 use super::report::{Ledger, Report, RunError};
+use super::settings::{OnError, Placement, Settings};
 use crate::engine::crew::catch;
 use crate::engine::drop_guarded;
 use crate::engine::error::{Cause, Fault, Payload};
 use crate::engine::shutdown::Wake;
-use crate::sync::{Arc, cores};
+use crate::sync::Arc;
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
-
-/// Who steps the stages.
-///
-/// ```
-/// use twelvefold::engine::pipeline::{Pipeline, Placement};
-///
-/// let threads = |placement| {
-///     let pipeline = Pipeline::from_iter("numbers", 0..9).map("half", |n| n / 2).workers(3);
-///     let run = pipeline.sink("drop", drop).threads(3).placement(placement).run();
-///     run.map(|report| report.ledger.flow.threads.len())
-/// };
-/// assert_eq!(threads(Placement::Cooperative)?, 3);
-/// assert_eq!(threads(Placement::ThreadPerStage)?, 1 + 3 + 1);
-/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Placement {
-    /// Every thread steps whichever stage is ready; as many threads as cores, unless told otherwise.
-    #[default]
-    Cooperative,
-    /// Each worker of each stage has a thread of its own.
-    ThreadPerStage,
-}
-
-/// What an error of a stage does. A panic always ends the run.
-///
-/// ```
-/// use twelvefold::engine::pipeline::{OnError, Pipeline};
-///
-/// let parse = || Pipeline::from_iter("lines", ["1", "x"]).try_map("parse", str::parse::<u32>);
-/// assert!(parse().sink("drop", drop).run().is_err());
-/// let report = parse().sink("drop", drop).on_error(OnError::Collect(10)).run()?;
-/// assert_eq!((report.failed, report.failures[0].item), (1, 1));
-/// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnError {
-    /// It ends the run.
-    #[default]
-    Stop,
-    /// The item counts as failed and the run goes on; the report keeps so many errors.
-    Collect(usize),
-}
-
-/// How a pipeline runs.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    threads: usize,
-    in_flight: usize,
-    placement: Placement,
-    on_error: OnError,
-    pin: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            threads: cores(),
-            in_flight: 4096,
-            placement: Placement::Cooperative,
-            on_error: OnError::Stop,
-            pin: false,
-        }
-    }
-}
 
 /// A pipeline from its source to its sink.
 ///
@@ -177,7 +114,7 @@ impl<'env> Pipeline<'env> {
     ///     .on_error(OnError::Collect(1))
     ///     .run()?;
     /// assert_eq!((sum, report.failed), (4, 2));
-    /// assert_eq!((report.failures.len(), report.failures[0].item), (1, 1));
+    /// assert_eq!((report.failures.len(), report.failures[0].item), (1, Some(1)));
     /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
     /// ```
     pub fn on_error(mut self, on_error: OnError) -> Self {
@@ -262,6 +199,7 @@ impl<'env> Pipeline<'env> {
         let batch_limit = if self.specs[0].blocking { 1 } else { fair };
         let batch_limit =
             capacities.iter().flatten().fold(batch_limit, |limit, &items| limit.min(items));
+        let shutdown = self.canceller.shutdown;
         let shape = Shape {
             stages: stages.collect(),
             capacities,
@@ -271,8 +209,8 @@ impl<'env> Pipeline<'env> {
             batch_limit,
             ordered: self.specs.iter().all(|spec| spec.ordered),
         };
-        let core = Arc::new(Core::new(shape, self.canceller.0.clone()));
-        self.canceller.0.register(vec![Wake::Pool(core.gate.clone())]);
+        let core = Arc::new(Core::new(shape, shutdown.clone(), self.canceller.cutoff));
+        shutdown.register(vec![Wake::Pool(core.gate.clone())]);
         let build = |(stage, spec): (usize, Spec<'env>)| {
             (spec.build)(&Given { stage, ordered: spec.ordered, says_goodbye: spec.says_goodbye })
         };
@@ -354,19 +292,24 @@ impl Plan<'_> {
     /// The body of thread `thread`.
     fn drive(&self, thread: usize) -> Outcome {
         self.core.pins.pin(thread);
-        catch(|| drive(&self.core, self.nodes(), thread, self.keep)).unwrap_or_else(|payload| {
-            // Not a stage's: those are caught where they stand.
-            let first = self.core.fail(thread, self.core.admitted());
+        let outcome = RefCell::default();
+        let driven = catch(|| drive(&self.core, self.nodes(), thread, self.keep, &outcome));
+        let mut outcome: Outcome = outcome.into_inner();
+        if let Err(payload) = driven {
+            // Not a stage's: those are caught where they stand. The token at hand is lost, so nobody
+            // can wait for the sink to have had it: all leave at once.
+            let first = self.core.shutdown.poison(thread);
+            let place = if self.core.is_ordered() { u64::MAX } else { u64::from(!first) };
             let cause = Cause::Panic(Payload::new(payload));
-            let fault = Fault { stage: "thread".to_owned(), worker: thread, item: 0, cause };
-            Outcome { faults: vec![(u64::from(!first), fault)], ..Outcome::default() }
-        })
+            let fault = Fault { stage: "thread".to_owned(), worker: thread, item: None, cause };
+            outcome.faults.push((place, fault));
+        }
+        outcome
     }
 
     /// Accounts for everything after the last thread has been joined.
     fn settle(self, outcomes: Vec<Outcome>, elapsed: Duration) -> Result<Report, RunError> {
         let ledger = self.ledger();
-        let ordered = self.core.is_ordered();
         let cancelled = !self.core.is_finished();
         for node in self.nodes {
             drop_guarded(node);
@@ -378,15 +321,19 @@ impl Plan<'_> {
             failed += outcome.failed;
         }
         let others = (faults.len() as u64).saturating_sub(1);
-        let rank = |(late, fault): &(u64, Fault)| if ordered { fault.item } else { *late };
-        if let Some((_, fault)) = faults.into_iter().min_by_key(rank) {
+        // In order by position, and there those without an item first; else the first in time.
+        faults.sort_by_key(|(place, fault)| (*place, fault.item));
+        let mut faults = faults.into_iter();
+        if let Some((_, fault)) = faults.next() {
+            faults.for_each(drop_guarded);
             return Err(RunError::Fault { fault, others, ledger: Box::new(ledger) });
         }
         if !ledger.balances {
             return Err(RunError::Unbalanced(Box::new(ledger)));
         }
-        failures.sort_by_key(|failure| failure.item);
-        failures.truncate(self.keep.unwrap_or(0));
+        failures.sort_by_key(|failure| failure.item.unwrap_or(u64::MAX));
+        let surplus = self.keep.unwrap_or(0).min(failures.len());
+        failures.drain(surplus..).for_each(drop_guarded);
         let items = ledger.flow.stages[0].total().made;
         Ok(Report { items, cancelled, elapsed, ledger, failed, failures })
     }
@@ -421,3 +368,78 @@ impl Plan<'_> {
 
 /// A batch holds no more items than this, however little each costs.
 const MOST_IN_A_BATCH: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::super::core::Core;
+    use super::super::drive::{Hand, Me, Node};
+    use super::*;
+    use crate::engine::error::Cause;
+    use crate::engine::pipeline::batch::Held;
+
+    /// A stage with a bug of this library's: its first step reports a fault, its second one panics where
+    /// nothing of a stage's own runs.
+    struct Broken;
+
+    struct BrokenHand(u32);
+
+    impl Node for Broken {
+        fn allocate(&self, _core: &Core, _tokens: &mut Vec<Held>) {}
+
+        fn hand<'a>(&'a self, _worker: usize) -> Box<dyn Hand + 'a> {
+            Box::new(BrokenHand(0))
+        }
+
+        fn is_ready(&self, _core: &Core) -> bool {
+            true
+        }
+
+        fn sweep(&self, _held: &mut Held) -> (u64, u64) {
+            (0, 0)
+        }
+    }
+
+    impl Hand for BrokenHand {
+        fn step(&mut self, me: &Me<'_>) -> bool {
+            self.0 += 1;
+            assert!(self.0 == 1, "a bug");
+            me.fault((0, 0), (3, 40), Some(42), Cause::Error("an item's".into()));
+            true
+        }
+    }
+
+    fn broken(ordered: bool) -> Plan<'static> {
+        let built = Pipeline::from_iter("source", 0..1);
+        let built = if ordered { built } else { built.unordered() };
+        let pipeline = built.sink("sink", drop).threads(1);
+        let (ranges, names) = pipeline.place();
+        let mut plan = pipeline.plan(ranges, names.len());
+        plan.nodes[1] = Box::new(Broken);
+        plan
+    }
+
+    #[test]
+    fn a_panic_outside_of_all_stages_stops_the_run_and_keeps_the_faults_before_it() {
+        let plan = broken(true);
+        let outcome = plan.drive(0);
+        assert!(plan.core.shutdown.is_stopped(), "the others are told");
+        let Err(RunError::Fault { fault, others, .. }) = plan.settle(vec![outcome], Duration::ZERO)
+        else {
+            panic!("the faults are lost");
+        };
+        assert_eq!(fault.to_string(), "stage source, worker 0, failed at item 42: an item's");
+        assert_eq!(others, 1);
+        // Without an order the first fault stops the thread before its second step.
+        assert_eq!(broken(false).drive(0).faults.len(), 1);
+    }
+
+    #[test]
+    fn a_panic_outside_of_all_stages_is_at_no_item() {
+        let plan = broken(true);
+        let mut outcome = plan.drive(0);
+        outcome.faults.remove(0);
+        let result = plan.settle(vec![outcome], Duration::ZERO);
+        let text = result.map(|_| ()).unwrap_err().to_string();
+        assert_eq!(text, "stage thread, worker 0, panicked at no item: a bug");
+    }
+}

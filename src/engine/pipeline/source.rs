@@ -147,25 +147,24 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
         me.before(core.estimate(0, wanted), Some(0));
         core.gate.ask();
         let batch = self.out.column.at(&mut held);
-        let stopped = || core.shutdown.is_stopped();
+        let stopped = || core.is_source_stopped();
         let stride = me.stride(core.estimate(0, 1));
         let items = &mut batch.items;
         let result = catch(|| state.feed.fill(items, wanted as usize, stride, &stopped));
         let given = batch.items.len() as u64;
         let meter = &core.posts[0].meters[worker];
-        if given > 0 {
+        if given > 0 || !matches!(result, Ok(Ok(_))) {
             batch.stamp = meter.makes(given, me.salt(0));
         }
         meter.took(given, 0);
-        let head = Head { first: state.made, len: given };
-        core.set_head(&mut held, head);
+        core.set_head(&mut held, Head { first: state.made, len: given });
         state.made += given;
+        // Relaxed: see `Core::room`.
+        core.admitted.store(state.made, Ordering::Relaxed);
         let cause = match result {
             Ok(Ok(said)) => {
                 meter.ended(given, 0, 0);
                 self.pass_on(core, state, held, given);
-                // Relaxed: see `Core::room`.
-                core.admitted.store(state.made, Ordering::Relaxed);
                 state.batch = wanted;
                 match said {
                     Pull::Item(()) => {}
@@ -184,7 +183,9 @@ impl<'env, T: Send, F: Feed<T> + Send> Source<'env, T, F> {
         meter.took(1, 0);
         meter.ended(given, 1, 0);
         state.ended = true;
-        me.fault(0, worker, state.made, cause);
+        me.fault((0, worker), (state.position, state.made), Some(state.made), cause);
+        // What came before goes on. It may be nothing: the sink is told all the same.
+        core.publish(0, Some(state.position), held, given);
         true
     }
 

@@ -11,6 +11,8 @@ pub(super) trait Body<T> {
     type Output;
     /// Whether every item that is done has become exactly one.
     const ONE_TO_ONE: bool = false;
+    /// Whether an item that fails may have sent something already, which then is behind the last end.
+    const SENDS: bool = false;
 
     /// Works on `items` one by one, and counts in `run`.
     fn run(
@@ -196,6 +198,7 @@ pub(super) struct FlatMap<F, U>(pub(super) F, pub(super) std::marker::PhantomDat
 
 impl<T, U, F: FnMut(T, &mut Out<'_, U>)> Body<T> for FlatMap<F, U> {
     type Output = U;
+    const SENDS: bool = true;
 
     fn run(
         &mut self,
@@ -255,11 +258,12 @@ pub trait Stage<T> {
     /// Works on one item, and gives away any number.
     ///
     /// # Errors
-    /// Whatever is wrong with the item. It ends the run, or is collected
-    /// ([`OnError`](super::OnError)).
+    /// Whatever is wrong with the item. It ends the run, and what was sent for this item is dropped;
+    /// or it is collected ([`OnError`](super::OnError)), and what was sent goes on.
     fn process(&mut self, item: T, out: &mut Out<'_, Self::Output>) -> Result<(), BoxError>;
 
-    /// Called once, after the last item that this worker gets: what is still held goes out here.
+    /// Called once, after the last item that this worker gets: what is still held goes out here. Not
+    /// called where the run ends before its time.
     ///
     /// # Errors
     /// Whatever ends the run.
@@ -275,6 +279,7 @@ pub(super) struct Staged<S>(pub(super) S);
 
 impl<T, S: Stage<T>> Body<T> for Staged<S> {
     type Output = S::Output;
+    const SENDS: bool = true;
 
     fn run(
         &mut self,

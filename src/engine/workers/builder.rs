@@ -298,7 +298,7 @@ impl<T: Send> Rig<T> {
                 let id = pool.leaves();
                 let state = catch(|| init(id)).map_err(|payload| {
                     let cause = Cause::Panic(Payload::new(payload));
-                    Error::Fault(Fault { stage: name.clone(), worker: id, item: 0, cause })
+                    Error::Fault(Fault { stage: name.clone(), worker: id, item: None, cause })
                 })?;
                 let member = census::Member::enter();
                 (Box::new(Helping { helper, state, limit, run }), Some(member))
@@ -317,5 +317,71 @@ impl<T: Send> Rig<T> {
             fault: None,
             _member: member,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// A thread's state, which takes its time to go: who does not wait for the thread sees it alive.
+    struct Slow<'a> {
+        alive: &'a AtomicUsize,
+    }
+
+    impl<'a> Slow<'a> {
+        fn new(alive: &'a AtomicUsize, made: &AtomicUsize) -> Self {
+            alive.fetch_add(1, Ordering::SeqCst);
+            made.fetch_add(1, Ordering::SeqCst);
+            Slow { alive }
+        }
+    }
+
+    impl Drop for Slow<'_> {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(50));
+            self.alive.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn check<R>(result: Result<R, Error>, refused: usize, alive: &AtomicUsize, made: &AtomicUsize) {
+        let Err(Error::Spawn { thread, source }) = result else { panic!("{refused} was refused") };
+        assert_eq!(thread, format!("dig-{refused}"));
+        assert_eq!(source.kind(), std::io::ErrorKind::WouldBlock);
+        // Each began and made its state, the waiter did not; and all had gone by now.
+        assert_eq!(made.load(Ordering::SeqCst), refused);
+        assert_eq!(alive.load(Ordering::SeqCst), 0, "a thread was left behind");
+    }
+
+    fn builder(refused: usize, helps: bool) -> Builder<fn(usize)> {
+        let builder = Workers::builder().threads(4).name("dig");
+        let builder = if helps { builder } else { builder.waiter_sleeps() };
+        Builder { refuse: Some(refused), ..builder }
+    }
+
+    #[test]
+    fn a_refused_thread_is_an_error_and_those_before_it_are_joined() {
+        for (refused, helps) in [(0, true), (1, false), (3, true), (3, false)] {
+            // What threads of their own borrow must live for ever.
+            let alive: &'static AtomicUsize = Box::leak(Box::default());
+            let made: &'static AtomicUsize = Box::leak(Box::default());
+            let result = builder(refused, helps)
+                .state(|_| Slow::new(alive, made))
+                .start(|_, _task: u32| Ok(()));
+            check(result, refused, alive, made);
+        }
+    }
+
+    #[test]
+    fn a_refused_thread_ends_a_scope_before_it_begins() {
+        for (refused, helps) in [(0, false), (2, true), (3, false)] {
+            let (alive, made) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            let result = builder(refused, helps)
+                .state(|_| Slow::new(&alive, &made))
+                .scope(|_, _task: u32| Ok(()), |_| panic!("it begins without its threads"));
+            check::<((), _)>(result, refused, &alive, &made);
+        }
     }
 }

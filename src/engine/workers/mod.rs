@@ -266,7 +266,7 @@ impl<T: Send + 'static> Workers<'static, T> {
     /// workers.step(0..12).expect("all are small enough");
     /// assert_eq!(workers.step([12]), Err(Stopped));
     /// let Err(Error::Fault(fault)) = workers.close() else { panic!("the fault is lost") };
-    /// assert_eq!((fault.item, fault.cause.message()), (12, "12 is too many".to_owned()));
+    /// assert_eq!((fault.item, fault.cause.message()), (Some(12), "12 is too many".to_owned()));
     /// # Ok::<(), Error>(())
     /// ```
     ///
@@ -356,7 +356,7 @@ impl<T: Send> Workers<'_, T> {
         {
             let worker = self.pool.leaves();
             self.shutdown.poison(worker);
-            self.fault = Some(Fault { stage: self.name.clone(), worker, item, cause });
+            self.fault = Some(Fault { stage: self.name.clone(), worker, item: Some(item), cause });
         }
         if side.is_complete() && !self.shutdown.is_stopped() { Ok(()) } else { Err(Stopped) }
     }
@@ -411,7 +411,7 @@ impl<T> Workers<'_, T> {
         if ledger.made != ledger.finished + ledger.lost + ledger.abandoned {
             let cause = Cause::Error(format!("tasks are missing: {ledger:?}").into());
             let (stage, worker) = (self.name.clone(), self.pool.leaves());
-            return Err(Error::Fault(Fault { stage, worker, item: ledger.made, cause }));
+            return Err(Error::Fault(Fault { stage, worker, item: None, cause }));
         }
         let workers = (0..=self.pool.leaves()).map(|id| self.pool.count(id)).collect();
         let (cancelled, pinned) = (self.shutdown.is_cancelled(), self.pins.cores());
