@@ -124,8 +124,9 @@ pub struct Ledger {
 ///     .sink("drop", drop)
 ///     .on_error(OnError::Collect(10))
 ///     .run()?;
-/// let tell = |of: &Failure| format!("{}, line {}: {}", of.stage, of.item + 1, of.error);
-/// assert_eq!(tell(&report.failures[0]), "parse, line 2: invalid digit found in string");
+/// let Failure { stage, item: Some(line), error } = &report.failures[0] else { panic!() };
+/// assert_eq!((stage.as_str(), *line), ("parse", 1)); // From 0: the second.
+/// assert_eq!(error.to_string(), "invalid digit found in string");
 /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
 /// ```
 #[derive(Debug)]
@@ -175,7 +176,7 @@ pub struct Report {
 /// let run = Pipeline::from_iter("numbers", [2, 1, 0]).map("share", share).sink("drop", drop).run();
 /// match run.expect_err("it divides by 0") {
 ///     RunError::Fault { fault, ledger, .. } => {
-///         assert_eq!((fault.stage.as_str(), fault.item), ("share", 2));
+///         assert_eq!((fault.stage.as_str(), fault.item), ("share", Some(2)));
 ///         assert!(matches!(fault.cause, Cause::Panic(_)) && ledger.balances);
 ///     }
 ///     other => panic!("{other}"),
