@@ -17,7 +17,7 @@
 //! Between two phases the word is 1, not 0: a step is not over because nobody works on it just now.
 
 use super::wait::Event;
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, ordering_at, planted};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, fence, ordering_at, planted};
 use crossbeam_utils::CachePadded;
 
 /// The part of the word that stands for the step itself.
@@ -174,8 +174,13 @@ impl<'a> Last<'a> {
         // other, and each has one last arriver.
         let order = ordering_at("latch.complete.release", Ordering::Release);
         self.0.completed.fetch_add(1, order);
+        // Orders the completion before the look at the publisher, and before what the caller looks at
+        // next (`closed`, a helper's berth): three parties, so a fence of its own.
+        if !planted("latch.complete.fence") {
+            fence(Ordering::SeqCst);
+        }
         if !planted("latch.complete.wake") {
-            self.0.waiter.wake();
+            self.0.waiter.wake_fenced();
         }
     }
 }

@@ -3,15 +3,19 @@
 //! A waiter alternates between looking for what it needs and [`Waiter::pause`]. A pause spins at
 //! first, then yields, then *announces* that the thread is about to sleep and returns, so that the
 //! caller looks once more, and only the pause after that sleeps. The announcement ends with a
-//! SeqCst fence, and so does the publication on the waking side ([`Event::wake`],
+//! fence, and so does the publication on the waking side ([`Event::wake`],
 //! [`super::sleepers::Sleepers::wake`]):
 //!
 //! ```text
 //! sleeper                               waker
 //!   asleep := yes         (swap)          publish the item      (Release)
-//!   fence(SeqCst)                         fence(SeqCst)
+//!   fence                                 fence
 //!   look again for the item               look at `asleep`
 //! ```
+//!
+//! Among sleepers of a pool both are SeqCst fences. An event, which is looked at with every item sent,
+//! has a pair of which the waker's costs next to nothing, and the sleeper's makes up for it
+//! ([`barrier`](crate::sync)).
 //!
 //! The two fences are totally ordered. If the sleeper's comes first, the waker sees `asleep` and
 //! wakes it; if the waker's comes first, the sleeper's second look sees the item. A wake cannot
@@ -20,7 +24,7 @@
 //! Spinning pays only while the thread waited for is running: a pause spins for about 50 µs at
 //! most, and only while the engine's awake threads fit the cores.
 
-use crate::sync::{self, AtomicU32, Ordering, Parker, fence, planted};
+use crate::sync::{self, AtomicU32, Ordering, Parker, heavy_fence, light_fence, planted};
 
 /// `pause` instructions before the first yield: 25 ns each on Zen 4, so about 50 µs.
 #[cfg(not(any(loom, shuttle)))]
@@ -183,7 +187,7 @@ const ASLEEP: u32 = 1;
 /// event.wait(|| ready.load(Ordering::Acquire));
 /// waker.join().unwrap();
 /// ```
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Event {
     state: AtomicU32,
     parker: Parker,
@@ -192,7 +196,8 @@ pub struct Event {
 impl Event {
     /// An event on which nobody waits.
     pub fn new() -> Self {
-        Self::default()
+        sync::prepare();
+        Event { state: AtomicU32::new(AWAKE), parker: Parker::new() }
     }
 
     /// Wakes the owner if it sleeps or is about to. Call it after publishing what it waits for.
@@ -202,9 +207,16 @@ impl Event {
         // `announce`. Without it both sides can miss each other (the store may still sit in this
         // core's buffer): the owner sleeps for ever.
         if !planted("event.wake.fence") {
-            fence(Ordering::SeqCst);
+            light_fence();
         }
-        // Relaxed: the fence above ordered it. A stale AWAKE is excluded by the two fences; a
+        self.wake_fenced();
+    }
+
+    /// [`Event::wake`] after a SeqCst fence that the caller has executed itself, because another party
+    /// than the owner relies on it too.
+    #[inline]
+    pub(super) fn wake_fenced(&self) {
+        // Relaxed: the caller's fence ordered it. A stale AWAKE is excluded by the two fences; a
         // stale ASLEEP costs one swap.
         if self.state.load(Ordering::Relaxed) == ASLEEP {
             self.wake_sleeper();
@@ -225,6 +237,17 @@ impl Event {
     #[inline]
     pub fn wait(&self, mut ready: impl FnMut() -> bool) {
         let mut waiter = Waiter::new(self);
+        while !ready() {
+            waiter.pause();
+        }
+    }
+
+    /// [`Event::wait`] after a look that found nothing: each look takes a line from the thread that
+    /// is waited for, so the pause comes first.
+    #[inline]
+    pub(super) fn wait_again(&self, mut ready: impl FnMut() -> bool) {
+        let mut waiter = Waiter::new(self);
+        waiter.pause();
         while !ready() {
             waiter.pause();
         }
@@ -289,16 +312,22 @@ impl Event {
     }
 }
 
+impl Default for Event {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Sleeper for Event {
     fn announce(&self) {
         if planted("event.announce") {
-            fence(Ordering::SeqCst);
+            heavy_fence();
         }
         // Relaxed: the fence below orders it, and it publishes nothing else.
         self.state.swap(ASLEEP, Ordering::Relaxed);
         // Orders the announcement before the owner's second look; pairs with the fence in `wake`.
         if !planted("event.announce.fence") && !planted("event.announce") {
-            fence(Ordering::SeqCst);
+            heavy_fence();
         }
     }
 

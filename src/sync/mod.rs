@@ -9,6 +9,7 @@
 //!
 //! `Arc` stays the standard one under both: no argument of the protocol rests on its counts.
 
+mod barrier;
 pub mod deque;
 mod exclusive;
 mod mutation;
@@ -16,6 +17,7 @@ mod park;
 pub mod ring;
 mod spawn;
 
+pub(crate) use barrier::{heavy_fence, light_fence, prepare};
 pub use exclusive::Exclusive;
 pub use mutation::{ordering_at, planted};
 pub use park::Parker;

@@ -1,6 +1,6 @@
 //! Planted bugs: every ordering, fence, re-check and wake of the protocol has a name, and under
-//! a model checker one of them can be broken by `TWELVEFOLD_MUTANT=name`, so that a model can be seen
-//! to fail. shuttle knows one order of all accesses only: to it a weaker ordering is no change.
+//! a model checker one of them can be broken by `TWELVEFOLD_MUTANT=name` (several by `one+other`), so
+//! that a model can be seen to fail. shuttle knows one order of all accesses only: to it a weaker ordering is no change.
 //!
 //! In a normal build both functions are constants and cost nothing.
 
@@ -11,7 +11,8 @@ use super::Ordering;
 pub fn planted(site: &'static str) -> bool {
     use std::sync::OnceLock;
     static MUTANT: OnceLock<Option<String>> = OnceLock::new();
-    MUTANT.get_or_init(|| std::env::var("TWELVEFOLD_MUTANT").ok()).as_deref() == Some(site)
+    let mutant = MUTANT.get_or_init(|| std::env::var("TWELVEFOLD_MUTANT").ok());
+    mutant.as_deref().is_some_and(|sites| sites.split('+').any(|broken| broken == site))
 }
 
 /// Whether the step of the protocol called `site` is to be left out: never, in a normal build.

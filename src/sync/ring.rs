@@ -107,6 +107,12 @@ mod real {
             self.0.is_empty()
         }
 
+        /// So many items at least are there, as this end last saw it.
+        #[inline]
+        pub fn cached_len(&self) -> usize {
+            self.0.cached_slots()
+        }
+
         /// Takes the oldest item.
         #[inline]
         pub fn pop(&mut self) -> Option<T> {
@@ -229,6 +235,12 @@ mod stand_in {
         pub fn is_empty(&self) -> bool {
             // Pairs with the producer's Release of `tail`.
             self.0.tail.load(Ordering::Acquire) == self.0.head.load(Ordering::Relaxed)
+        }
+
+        /// So many items are there.
+        pub fn cached_len(&self) -> usize {
+            // Relaxed: nothing is read because of it; a real cached index is older still.
+            self.0.tail.load(Ordering::Relaxed) - self.0.head.load(Ordering::Relaxed)
         }
 
         /// Takes the oldest item.

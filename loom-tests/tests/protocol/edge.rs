@@ -2,7 +2,7 @@
 
 use crate::support::spawn;
 use loom_tests::model;
-use twelvefold::engine::edge::{Receiver, Sender, edge};
+use twelvefold::engine::edge::{Receiver, RecvError, Sender, edge};
 use twelvefold::engine::wait::Event;
 use twelvefold::sync::Arc;
 
@@ -33,6 +33,24 @@ fn the_last_item_is_seen_before_the_close() {
         assert_eq!(rx.recv(), Some(1));
         assert_eq!(rx.recv(), None);
         sender.join().unwrap();
+    });
+}
+
+/// The sender goes between two looks of a receiver that never sleeps: the first to find the edge closed
+/// has found it empty before.
+#[test]
+fn a_close_that_is_polled_comes_after_the_last_item() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let receiver = spawn(move || {
+            let polled = [rx.try_recv(), rx.try_recv()];
+            assert_ne!(polled[0], Err(RecvError::Closed));
+            assert!(polled[1] != Err(RecvError::Closed) || polled[0] == Ok(1), "{polled:?}");
+            rx
+        });
+        tx.send(1).unwrap();
+        drop(tx);
+        receiver.join().unwrap();
     });
 }
 

@@ -10,7 +10,7 @@ use crate::child::{Case, Verdict, run_all};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Site, and the model that must fail when it is broken.
+/// Site, and the model that must fail when it is broken; after a `+`, what is broken with it.
 const KILLED: &[(&str, &str)] = &[
     ("core.close.wake", "pipeline::a_thread_for_the_source_and_one_for_the_sink_wake_each_other"),
     ("core.finish.wake", "pipeline::a_thread_for_the_source_and_one_for_the_sink_wake_each_other"),
@@ -19,8 +19,13 @@ const KILLED: &[(&str, &str)] = &[
     ("drive.pass.wake", "pipeline::a_thread_for_the_source_and_one_for_the_sink_wake_each_other"),
     ("drive.stopped", "crew::a_cancel_reaches_stages_that_sleep"),
     ("edge.close.acquire", "crew::the_cause_is_reported_and_not_its_echo"),
+    // On real hardware the send's fence is the compiler's alone and orders nothing for the close; to
+    // the model it is a full one, which has to go before the Release shows that it is needed.
+    (
+        "edge.close.release+event.wake.fence",
+        "edge::a_close_that_is_polled_comes_after_the_last_item",
+    ),
     ("edge.close.wake", "edge::a_sleeping_receiver_is_woken_by_the_close"),
-    ("edge.count.acquire", "edge::no_snapshot_shows_more_out_than_in"),
     ("edge.fill.load_again", "edge::the_last_buffered_item_is_seen_before_the_close"),
     ("edge.leave.acquire", "crew::a_failing_stage_ends_the_others_and_is_named"),
     ("edge.leave.release", "crew::the_cause_is_reported_and_not_its_echo"),
@@ -28,7 +33,6 @@ const KILLED: &[(&str, &str)] = &[
     ("edge.recv.acquire", "edge::the_last_item_is_seen_before_the_close"),
     ("edge.recv.pop_again", "edge::the_last_item_is_seen_before_the_close"),
     ("edge.recv.wake", "edge::a_sender_that_waits_for_room_is_woken_by_it"),
-    ("edge.released.release", "edge::no_snapshot_shows_more_out_than_in"),
     ("edge.send.wake", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("edge.unload.wake", "edge::buffered_ends_hand_over_every_item"),
     ("edge.want_no_more.wake", "edge::a_close_by_the_receiver_wakes_a_sender_on_a_full_ring"),
@@ -38,6 +42,7 @@ const KILLED: &[(&str, &str)] = &[
     ("event.wake.unpark", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
     ("latch.arrive.acquire", "latch::the_last_arriver_sees_what_all_wrote"),
     ("latch.arrive.release", "latch::the_last_arriver_sees_what_all_wrote"),
+    ("latch.complete.fence", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.complete.release", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.complete.wake", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.completed.acquire", "latch::the_publisher_is_woken_and_sees_the_results"),
@@ -84,23 +89,19 @@ const KILLED: &[(&str, &str)] = &[
     ("wait.look_again", "edge::a_wake_between_the_last_look_and_the_sleep_is_kept"),
 ];
 
+/// What must go on holding without one of two sites that are broken together above.
+const ALONE: &[(&str, &str)] =
+    &[("event.wake.fence", "edge::a_close_that_is_polled_comes_after_the_last_item")];
+
 /// Survivors: site, the model that comes nearest to it and must go on holding, and why breaking the
 /// site changes nothing that a thread could see. One that could be caught after all belongs above.
-const EQUIVALENT: &[(&str, &str, &str)] = &[
-    (
-        "edge.close.release",
-        "edge::the_last_item_is_seen_before_the_close",
-        "every send ends with the SeqCst fence of its wake, which already orders the item before the \
-         bit; the Release stands for itself, should a send ever spare its wake",
-    ),
-    (
-        "pool.close.release",
-        "pool::a_close_without_a_step_ends_the_leaf",
-        "what a leaf that sees `closed` must see is the latch's count, which `publish` raised before \
+const EQUIVALENT: &[(&str, &str, &str)] = &[(
+    "pool.close.release",
+    "pool::a_close_without_a_step_ends_the_leaf",
+    "what a leaf that sees `closed` must see is the latch's count, which `publish` raised before \
          the SeqCst fence of its wake; that fence and the Relaxed store after it pair with the leaf's \
          Acquire",
-    ),
-];
+)];
 
 /// Sites that no model breaks yet: two threads that step every stage have more states than a model gets
 /// through, and a pipeline that is looked at from outside is made known by a cell that loom cannot see.
@@ -129,8 +130,10 @@ fn each_site_is_killed_by_its_model_or_argued_equivalent() {
     compare_lists_with_code();
     let killed = KILLED.iter().map(|&(site, model)| (site, model, Verdict::Fails));
     let equivalent = EQUIVALENT.iter().map(|&(site, model, _)| (site, model, Verdict::Holds));
+    let alone = ALONE.iter().map(|&(site, model)| (site, model, Verdict::Holds));
     let cases: Vec<Case> = killed
         .chain(equivalent)
+        .chain(alone)
         .map(|(site, model, wanted)| Case { site, model, wanted })
         .collect();
     let wrong = run_all(&cases);
@@ -145,7 +148,8 @@ fn every_site_in_the_code_is_listed_and_every_listed_site_is_there() {
 fn compare_lists_with_code() {
     let mut code = BTreeSet::new();
     read_sites(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../src"), &mut code);
-    let settled = KILLED.iter().map(|k| k.0).chain(EQUIVALENT.iter().map(|e| e.0));
+    let first = |sites: &'static str| sites.split('+').next().unwrap_or(sites);
+    let settled = KILLED.iter().map(|k| first(k.0)).chain(EQUIVALENT.iter().map(|e| e.0));
     let sites: Vec<&str> = settled.chain(OPEN.iter().copied()).collect();
     let listed: BTreeSet<String> = sites.iter().map(|&site| site.to_owned()).collect();
     assert_eq!(code, listed, "left: in the code; right: listed");

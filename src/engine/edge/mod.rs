@@ -27,7 +27,7 @@ pub use sender::Sender;
 
 use super::wait::Event;
 use crate::sync::ring::{Consumer, ring};
-use crate::sync::{Arc, AtomicU32, AtomicU64, Ordering, UnsafeCell, ordering_at};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, UnsafeCell};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 
@@ -89,7 +89,8 @@ pub struct EdgeCount {
     pub items_out: u64,
     /// Items that nobody took, dropped by the last end to go.
     pub abandoned: u64,
-    /// The most items in the ring at once, as the sender knew it (never too low).
+    /// The most items seen in the ring at once: by a receiver that took from it, by a sender that
+    /// found it full, or by this snapshot. Never above the capacity.
     pub high_water: u64,
 }
 
@@ -125,7 +126,7 @@ impl fmt::Debug for EdgeMeter {
 }
 
 impl EdgeMeter {
-    /// The counters now. No snapshot shows more out than in.
+    /// The counters now. No snapshot shows more out than in; each of one edge's only grows.
     pub fn count(&self) -> EdgeCount {
         self.0.count()
     }
@@ -134,18 +135,20 @@ impl EdgeMeter {
 #[derive(Debug, Default)]
 struct SenderSide {
     items_in: AtomicU64,
-    high_water: AtomicU64,
+    was_full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct ReceiverSide {
     items_out: AtomicU64,
     abandoned: AtomicU64,
+    high_water: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Shared<T> {
     name: String,
+    capacity: u64,
     gone: CachePadded<AtomicU32>,
     sender: CachePadded<SenderSide>,
     receiver: CachePadded<ReceiverSide>,
@@ -184,18 +187,23 @@ mod left_behind {
 
 impl<T: Send> Counted for Shared<T> {
     fn count(&self) -> EdgeCount {
-        // Out before in. Acquire pairs with the receiver's Release, behind which stands the
-        // sender's count of the same item: no snapshot shows more out than in.
-        let order = ordering_at("edge.count.acquire", Ordering::Acquire);
-        let items_out = self.receiver.items_out.load(order);
-        let abandoned = self.receiver.abandoned.load(Ordering::Acquire);
-        EdgeCount {
-            name: self.name.clone(),
-            items_in: self.sender.items_in.load(Ordering::Relaxed),
-            items_out,
-            abandoned,
-            high_water: self.sender.high_water.load(Ordering::Relaxed),
-        }
+        // Acquire: pairs with the AcqRel of both ends' drops, so that once both have gone what they
+        // counted is final, and is shown as they counted it: it is the ledger.
+        let both = SENDER_GONE | RECEIVER_GONE;
+        let running = self.gone.load(Ordering::Acquire) & both != both;
+        // Relaxed, all of them: the ends count after the act, so a snapshot may find an item out
+        // that is not counted in yet. It was in, so it is counted here. Each of the three only grows,
+        // and so does the larger of two that do.
+        let items_out = self.receiver.items_out.load(Ordering::Relaxed);
+        let abandoned = self.receiver.abandoned.load(Ordering::Relaxed);
+        let left = items_out + abandoned;
+        let sent = self.sender.items_in.load(Ordering::Relaxed);
+        let items_in = if running { sent.max(left) } else { sent };
+        let was_full = self.sender.was_full.load(Ordering::Relaxed);
+        let seen =
+            self.receiver.high_water.load(Ordering::Relaxed).max(items_in.saturating_sub(left));
+        let high_water = if was_full { self.capacity } else { seen.min(self.capacity) };
+        EdgeCount { name: self.name.clone(), items_in, items_out, abandoned, high_water }
     }
 }
 
@@ -223,6 +231,7 @@ pub fn edge<T: Send>(
     let (producer, consumer) = ring(capacity);
     let shared = Arc::new(Shared {
         name: name.to_owned(),
+        capacity: capacity as u64,
         gone: CachePadded::new(AtomicU32::new(0)),
         sender: CachePadded::default(),
         receiver: CachePadded::default(),
@@ -231,8 +240,8 @@ pub fn edge<T: Send>(
         left: UnsafeCell::new(None),
     });
     (
-        Sender { producer, shared: shared.clone(), sent: 0, high_water: 0, capacity },
-        Receiver { consumer: Some(consumer), shared, taken: 0, abandoned: 0 },
+        Sender { producer, shared: shared.clone(), sent: 0 },
+        Receiver { consumer: Some(consumer), shared, taken: 0, abandoned: 0, high_water: 0 },
     )
 }
 
@@ -263,6 +272,6 @@ impl<T> Shared<T> {
             abandoned += 1;
             super::drop_guarded(item);
         }
-        self.receiver.abandoned.fetch_add(abandoned, Ordering::Release);
+        self.receiver.abandoned.fetch_add(abandoned, Ordering::Relaxed);
     }
 }

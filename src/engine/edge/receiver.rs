@@ -26,6 +26,7 @@ pub struct Receiver<T> {
     pub(super) taken: u64,
     /// Items that left the ring and went to nobody.
     pub(super) abandoned: u64,
+    pub(super) high_water: u64,
 }
 
 impl<T: Send + 'static> Receiver<T> {
@@ -85,8 +86,8 @@ impl<T: Send> Receiver<T> {
     pub fn recv_timeout(&mut self, timeout: std::time::Duration) -> Result<T, RecvError> {
         match self.try_recv() {
             Err(RecvError::Empty) => {
-                let event = self.shared.receiver_event.clone();
-                event.wait_for(timeout, || !self.is_empty() || self.is_closed());
+                let ready = || !self.is_empty() || self.is_closed();
+                self.shared.receiver_event.wait_for(timeout, ready);
                 self.try_recv()
             }
             other => other,
@@ -135,8 +136,11 @@ impl<T: Send> Receiver<T> {
     /// yet; how many they were.
     pub(super) fn unload(&mut self, out: &mut Vec<T>, max: usize) -> usize {
         let moved = self.consumer.as_mut().map_or(0, |consumer| consumer.pop_into(out, max));
-        if moved > 0 && !planted("edge.unload.wake") {
-            self.shared.sender_event.wake();
+        if moved > 0 {
+            self.look_at_depth(moved);
+            if !planted("edge.unload.wake") {
+                self.shared.sender_event.wake();
+            }
         }
         moved
     }
@@ -150,7 +154,7 @@ impl<T: Send> Receiver<T> {
         loop {
             let taken = self.consumer.as_mut().map_or(0, |consumer| consumer.pop_slice(out));
             if taken > 0 {
-                self.released(taken as u64);
+                self.released(taken);
                 return taken;
             }
             if out.is_empty() {
@@ -178,8 +182,7 @@ impl<T: Send> Receiver<T> {
     }
 
     pub(super) fn wait_for_items(&mut self) {
-        let event = self.shared.receiver_event.clone();
-        event.wait(|| !self.is_empty() || self.is_closed());
+        self.shared.receiver_event.wait_again(|| !self.is_empty() || self.is_closed());
     }
 
     #[inline]
@@ -192,16 +195,27 @@ impl<T: Send> Receiver<T> {
     #[inline]
     pub(super) fn count_taken(&mut self, items: u64) {
         self.taken += items;
-        // Release: pairs with the Acquire in `count`.
-        let order = ordering_at("edge.released.release", Ordering::Release);
-        self.shared.receiver.items_out.store(self.taken, order);
+        // Relaxed: nothing is read because of it.
+        self.shared.receiver.items_out.store(self.taken, Ordering::Relaxed);
     }
 
     #[inline]
-    fn released(&mut self, items: u64) {
-        self.count_taken(items);
+    fn released(&mut self, items: usize) {
+        self.count_taken(items as u64);
+        self.look_at_depth(items);
         if !planted("edge.recv.wake") {
             self.shared.sender_event.wake();
+        }
+    }
+
+    /// After `taken` items have left the ring: so many, and those still known of, were in it at once.
+    #[inline]
+    fn look_at_depth(&mut self, taken: usize) {
+        let seen = (taken + self.consumer.as_ref().map_or(0, Consumer::cached_len)) as u64;
+        if seen > self.high_water {
+            self.high_water = seen;
+            // Relaxed: a statistic.
+            self.shared.receiver.high_water.store(seen, Ordering::Relaxed);
         }
     }
 }
@@ -220,13 +234,13 @@ impl<T> Receiver<T> {
     pub(super) fn settle(&mut self, given: u64, abandoned: u64) {
         self.taken += given;
         self.abandoned = abandoned;
-        self.shared.receiver.items_out.store(self.taken, Ordering::Release);
+        self.shared.receiver.items_out.store(self.taken, Ordering::Relaxed);
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.shared.receiver.abandoned.fetch_add(self.abandoned, Ordering::Release);
+        self.shared.receiver.abandoned.fetch_add(self.abandoned, Ordering::Relaxed);
         let Some(consumer) = self.consumer.take() else { return };
         self.shared.leave(consumer);
         // Release: hands `left` to the sender. Acquire: if the sender went first, its last items

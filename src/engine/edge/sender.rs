@@ -21,8 +21,6 @@ pub struct Sender<T> {
     pub(super) producer: Producer<T>,
     pub(super) shared: Arc<Shared<T>>,
     pub(super) sent: u64,
-    pub(super) high_water: u64,
-    pub(super) capacity: usize,
 }
 
 impl<T: Send + 'static> Sender<T> {
@@ -50,14 +48,16 @@ impl<T: Send> Sender<T> {
         if self.is_closed() {
             return Err(SendError::Closed(item));
         }
-        if !self.producer.has_room() {
-            return Err(SendError::Full(item));
+        match self.producer.push(item) {
+            Ok(()) => {
+                self.published(1);
+                Ok(())
+            }
+            Err(item) => {
+                self.full();
+                Err(SendError::Full(item))
+            }
         }
-        self.count(1);
-        let pushed = self.producer.push(item);
-        debug_assert!(pushed.is_ok(), "only this end fills the ring, and it saw room");
-        self.published();
-        pushed.map_err(SendError::Full)
     }
 
     /// Sends an item, waiting for room. The wait ends with the other end, not with a run's stop: in
@@ -99,9 +99,8 @@ impl<T: Send> Sender<T> {
     ) -> Result<(), SendError<T>> {
         match self.try_send(item) {
             Err(SendError::Full(item)) => {
-                let event = self.shared.sender_event.clone();
                 let ready = || self.producer.has_room() || self.is_closed();
-                event.wait_for(timeout, ready);
+                self.shared.sender_event.wait_for(timeout, ready);
                 self.try_send(item)
             }
             other => other,
@@ -122,23 +121,14 @@ impl<T: Send> Sender<T> {
             if self.is_closed() {
                 return Err(sent);
             }
-            // Counted before they can be taken, in two parts: what fits is known only to the ring.
-            let room = self.producer.cached_room().min(items.len() - sent);
-            let room = if room == 0 && self.producer.has_room() {
-                // `has_room` has reloaded the other end's index.
-                self.producer.cached_room().min(items.len() - sent)
-            } else {
-                room
-            };
-            if room == 0 {
+            let pushed = self.producer.push_slice(&items[sent..]);
+            if pushed == 0 {
+                self.full();
                 self.wait_for_room();
                 continue;
             }
-            self.count(room as u64);
-            let pushed = self.producer.push_slice(&items[sent..sent + room]);
-            debug_assert_eq!(pushed, room, "only this end fills the ring, and it saw room");
             sent += pushed;
-            self.published();
+            self.published(pushed);
         }
         Ok(())
     }
@@ -151,10 +141,11 @@ impl<T: Send> Sender<T> {
         }
         let fits = room.min(items.len());
         if fits > 0 {
-            self.count(fits as u64);
             let pushed = self.producer.push_iter(&mut *items, fits);
             debug_assert_eq!(pushed, fits, "only this end fills the ring, and it saw room");
-            self.published();
+            self.published(pushed);
+        } else {
+            self.full();
         }
         fits
     }
@@ -201,35 +192,31 @@ impl<T: Send> Sender<T> {
     }
 
     pub(super) fn wait_for_room(&mut self) {
-        let event = self.shared.sender_event.clone();
-        event.wait(|| self.producer.has_room() || self.is_closed());
+        self.shared.sender_event.wait_again(|| self.producer.has_room() || self.is_closed());
     }
 
-    /// Before the push, so that the receiver's count never overtakes this one.
+    /// After a push that made `items` visible.
     #[inline]
-    fn count(&mut self, items: u64) {
-        self.sent += items;
-        // Relaxed: the ring's Release store of its tail publishes it with the items.
+    fn published(&mut self, items: usize) {
+        self.sent += items as u64;
+        // Relaxed: a snapshot that comes before it knows from the other end what was there.
         self.shared.sender.items_in.store(self.sent, Ordering::Relaxed);
-    }
-
-    #[inline]
-    fn published(&mut self) {
-        let filled = (self.capacity - self.producer.cached_room().min(self.capacity)) as u64;
-        if filled > self.high_water {
-            self.high_water = filled;
-            self.shared.sender.high_water.store(filled, Ordering::Relaxed);
-        }
         if !planted("edge.send.wake") {
             self.shared.receiver_event.wake();
         }
+    }
+
+    /// After a push that found no room.
+    #[cold]
+    fn full(&self) {
+        // Relaxed: a statistic.
+        self.shared.sender.was_full.store(true, Ordering::Relaxed);
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        // Release: a receiver that sees the bit also sees the last item (the fence of the last
-        // item's wake says so too; this stands for itself). Acquire: if the receiver went first,
+        // Release: a receiver that sees the bit also sees the last item. Acquire: if the receiver went first,
         // its end in `left` is visible.
         let order = if planted("edge.close.release") {
             Ordering::Acquire
