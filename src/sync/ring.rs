@@ -108,6 +108,12 @@ mod real {
         }
 
         /// So many items at least are there, as this end last saw it.
+        ///
+        /// ```
+        /// let (mut producer, mut consumer) = twelvefold::sync::ring::ring(4);
+        /// assert!(producer.push(1).is_ok() && producer.push(2).is_ok());
+        /// assert_eq!((consumer.pop(), consumer.cached_len()), (Some(1), 1));
+        /// ```
         #[inline]
         pub fn cached_len(&self) -> usize {
             self.0.cached_slots()
