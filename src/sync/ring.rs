@@ -13,6 +13,10 @@ pub use real::{Consumer, Producer, ring};
 
 #[cfg(not(any(loom, shuttle)))]
 mod real {
+    #![expect(unsafe_code, reason = "items are moved in blocks")]
+
+    use std::mem::ManuallyDrop;
+
     /// The writing end.
     ///
     /// ```
@@ -73,12 +77,44 @@ mod real {
             self.0.slots()
         }
 
-        /// Appends the first of `items`, no more than `max` and no more than there is room for,
-        /// published at once; how many they were.
-        #[inline]
-        pub fn push_iter(&mut self, items: impl Iterator<Item = T>, max: usize) -> usize {
-            let fits = max.min(self.0.cached_slots());
-            self.0.write_chunk_uninit(fits).map_or(0, |chunk| chunk.fill_from_iter(items))
+        /// Moves the first of `items`, as many as there is room for, to the ring, published at once; how
+        /// many they were. They are copied as a block: lines that the other core holds are then asked
+        /// for one after the other and not item by item.
+        ///
+        /// ```
+        /// let (mut producer, mut consumer) = twelvefold::sync::ring::ring(2);
+        /// let mut items = vec!["a", "b", "c"];
+        /// assert_eq!((producer.push_front_of(&mut items), items), (2, vec!["c"]));
+        /// assert_eq!(consumer.pop(), Some("a"));
+        /// ```
+        pub fn push_front_of(&mut self, items: &mut Vec<T>) -> usize {
+            let mut fits = items.len().min(self.0.cached_slots());
+            if fits < items.len() {
+                fits = items.len().min(self.0.slots());
+            }
+            let Ok(mut chunk) = self.0.write_chunk_uninit(fits) else { return 0 };
+            let (first, second) = chunk.as_mut_slices();
+            let (from, ahead) = (items.as_mut_ptr(), first.len());
+            let left = items.len() - fits;
+            // SAFETY: 0 is no more than the capacity. From here on the items are in nobody's hands; a
+            // panic would leak them, and there is none before `commit`.
+            unsafe { items.set_len(0) };
+            // SAFETY: the vector still has its memory, of which the first `ahead` items are read, and
+            // `first` has room for them; the ring's memory is another.
+            unsafe { first.as_mut_ptr().cast::<T>().copy_from_nonoverlapping(from, ahead) };
+            // SAFETY: `ahead` and the length of `second` add up to `fits`, no more than there were items.
+            let rest = unsafe { from.add(ahead) };
+            // SAFETY: as for `first`.
+            unsafe { second.as_mut_ptr().cast::<T>().copy_from_nonoverlapping(rest, second.len()) };
+            // SAFETY: `fits` is no more than the number of items that there were.
+            let tail = unsafe { from.add(fits) };
+            // SAFETY: both ends lie within the vector's memory, and may overlap.
+            unsafe { from.copy_from(tail, left) };
+            // SAFETY: the first `left` items are now those behind the ones that were moved.
+            unsafe { items.set_len(left) };
+            // SAFETY: all slots of both slices, `fits` in all, have been written.
+            unsafe { chunk.commit_all() };
+            fits
         }
 
         /// Appends an item, or gives it back when the ring is full.
@@ -126,11 +162,23 @@ mod real {
         }
 
         /// Moves up to `max` items to the end of `out`, released at once; how many they were.
-        #[inline]
         pub fn pop_into(&mut self, out: &mut Vec<T>, max: usize) -> usize {
             let there = self.0.slots().min(max);
             let Ok(chunk) = self.0.read_chunk(there) else { return 0 };
-            out.extend(chunk);
+            out.reserve(there);
+            let (first, second) = chunk.as_slices();
+            let to = out.spare_capacity_mut().as_mut_ptr().cast::<T>();
+            // SAFETY: there is room for `there` items, of which `first` holds the first ones; the ring's
+            // memory is another.
+            unsafe { to.copy_from_nonoverlapping(first.as_ptr(), first.len()) };
+            // SAFETY: `first` and `second` hold `there` items together.
+            let rest = unsafe { to.add(first.len()) };
+            // SAFETY: as for `first`.
+            unsafe { rest.copy_from_nonoverlapping(second.as_ptr(), second.len()) };
+            // The ring gives its slots free without a drop only to who takes the items.
+            chunk.into_iter().map(ManuallyDrop::new).for_each(drop);
+            // SAFETY: so many items stand behind the old ones, and nobody else will use or drop them.
+            unsafe { out.set_len(out.len() + there) };
             there
         }
 
@@ -203,11 +251,10 @@ mod stand_in {
             self.cached_room()
         }
 
-        /// Appends the first of `items`, no more than `max` and no more than there is room for; how
-        /// many they were.
-        pub fn push_iter(&mut self, items: impl Iterator<Item = T>, max: usize) -> usize {
-            let fits = max.min(self.cached_room());
-            items.take(fits).filter_map(|item| self.push(item).ok()).count()
+        /// Moves the first of `items`, as many as there is room for, to the ring; how many they were.
+        pub fn push_front_of(&mut self, items: &mut Vec<T>) -> usize {
+            let fits = items.len().min(self.cached_room());
+            items.drain(..fits).filter_map(|item| self.push(item).ok()).count()
         }
 
         /// Appends an item, or gives it back when the ring is full.

@@ -257,7 +257,8 @@ pub(super) fn paced_run(items: u64, flow: impl FnOnce(&Stamps, &mut TimedSink)) 
 }
 
 fn paced(scale: Scale) -> Row {
-    let n = scale.of(160).min(50);
+    // So many that the start of the threads is little beside them.
+    let n = scale.of(200).min(200);
     let pool = rayon_pool(2);
     let row = Row::new("pipeline/one_item_in_10ms", "ns an item")
         .called("processor time")

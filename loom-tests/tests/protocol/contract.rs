@@ -3,6 +3,7 @@
 
 use crate::support::spawn;
 use loom_tests::model;
+use twelvefold::sync::Arc;
 use twelvefold::sync::deque::{Steal, Worker};
 use twelvefold::sync::ring::ring;
 
@@ -17,6 +18,28 @@ fn a_ring_is_first_in_first_out_and_bounded() {
         assert_eq!(tx.push_slice(&[4, 5, 6]), 2);
         let mut out = [0; 4];
         assert_eq!((rx.pop_slice(&mut out), &out[..2]), (2, &[4, 5][..]));
+    });
+}
+
+/// Blocks that wrap around the ring's end, of items that count how many there are.
+#[test]
+fn a_block_moves_what_fits_and_every_item_is_dropped_once() {
+    model(|| {
+        let counter = Arc::new(());
+        let some = |n: usize| vec![counter.clone(); n];
+        let (mut tx, mut rx) = ring(3);
+        let (mut items, mut out) = (some(2), Vec::new());
+        assert_eq!((tx.push_front_of(&mut items), items.len()), (2, 0));
+        assert_eq!((rx.pop_into(&mut out, 1), out.len()), (1, 1));
+        items = some(4); // One slot at the ring's end, one at its front.
+        assert_eq!((tx.push_front_of(&mut items), items.len()), (2, 2));
+        assert_eq!(tx.push_front_of(&mut items), 0);
+        assert_eq!((rx.pop_into(&mut out, 5), out.len()), (3, 4));
+        assert_eq!(Arc::strong_count(&counter), 1 + 4 + 2);
+        assert_eq!(rx.pop_into(&mut out, 5), 0);
+        assert_eq!(tx.push_front_of(&mut items), 2);
+        drop((tx, rx, out, items)); // Two are left in the ring.
+        assert_eq!(Arc::strong_count(&counter), 1);
     });
 }
 

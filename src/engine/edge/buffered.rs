@@ -54,12 +54,11 @@ impl<T: Send> BufferedSender<T> {
     /// # Errors
     /// What was not sent, when the receiver has gone.
     pub fn flush(&mut self) -> Result<(), Vec<T>> {
-        let mut items = self.buffer.drain(..);
-        while items.len() > 0 {
+        while !self.buffer.is_empty() {
             if self.sender.is_closed() {
-                return Err(items.collect());
+                return Err(std::mem::take(&mut self.buffer));
             }
-            if self.sender.send_some(&mut items) == 0 {
+            if self.sender.send_some(&mut self.buffer) == 0 {
                 self.sender.wait_for_room();
             }
         }
@@ -110,9 +109,8 @@ impl<T: Send + 'static> BufferedSender<T> {
 impl<T: Send> Drop for BufferedSender<T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let mut items = self.buffer.drain(..);
-            self.sender.send_some(&mut items);
-            items.for_each(crate::engine::drop_guarded);
+            self.sender.send_some(&mut self.buffer);
+            self.buffer.drain(..).for_each(crate::engine::drop_guarded);
         } else {
             // Without a receiver nobody wants them.
             drop(self.flush());

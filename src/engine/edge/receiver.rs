@@ -43,10 +43,15 @@ impl<T: Send> Receiver<T> {
     /// [`RecvError::Empty`], or [`RecvError::Closed`] after the last item.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
-        if let Some(item) = self.pop() {
-            return Ok(item);
+        match self.pop() {
+            Some(item) => Ok(item),
+            None => self.try_again(),
         }
-        // The second pop: the last item may have come between the first one and the bit.
+    }
+
+    /// After a look that found nothing: the last item may have come between it and the bit.
+    #[cold]
+    fn try_again(&mut self) -> Result<T, RecvError> {
         if !self.is_closed() {
             return Err(RecvError::Empty);
         }
@@ -58,14 +63,23 @@ impl<T: Send> Receiver<T> {
 
     /// Takes an item, waiting for one. `None` after the last. The wait ends with the other end, not
     /// with a run's stop: in a stage use [`Receiver::try_recv`] and [`drive`](crate::engine::stage::drive).
+    #[inline]
     pub fn recv(&mut self) -> Option<T> {
-        loop {
-            match self.try_recv() {
-                Ok(item) => return Some(item),
-                Err(RecvError::Closed) => return None,
-                Err(RecvError::Empty) => self.wait_for_items(),
-            }
+        match self.pop() {
+            Some(item) => Some(item),
+            None => self.recv_later(),
         }
+    }
+
+    /// [`Receiver::recv`] after a look that found nothing.
+    #[cold]
+    fn recv_later(&mut self) -> Option<T> {
+        let mut found = self.try_again();
+        while matches!(found, Err(RecvError::Empty)) {
+            self.wait_for_items();
+            found = self.try_recv();
+        }
+        found.ok()
     }
 
     /// [`Receiver::recv`] that waits no longer than `timeout`.

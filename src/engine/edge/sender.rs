@@ -65,15 +65,25 @@ impl<T: Send> Sender<T> {
     ///
     /// # Errors
     /// The item, when the receiver has gone.
+    #[inline]
     pub fn send(&mut self, item: T) -> Result<(), T> {
-        let mut item = item;
+        match self.try_send(item) {
+            Ok(()) => Ok(()),
+            Err(SendError::Closed(back)) => Err(back),
+            Err(SendError::Full(back)) => self.send_later(back),
+        }
+    }
+
+    /// [`Sender::send`] after a look that found no room.
+    #[cold]
+    fn send_later(&mut self, mut item: T) -> Result<(), T> {
         loop {
+            self.wait_for_room();
             match self.try_send(item) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Closed(back)) => return Err(back),
                 Err(SendError::Full(back)) => item = back,
             }
-            self.wait_for_room();
         }
     }
 
@@ -133,17 +143,11 @@ impl<T: Send> Sender<T> {
         Ok(())
     }
 
-    /// Sends from `items` what fits now, published at once; 0 when nothing does.
-    pub(super) fn send_some(&mut self, items: &mut impl ExactSizeIterator<Item = T>) -> usize {
-        let mut room = self.producer.cached_room();
-        if room < items.len() {
-            room = self.producer.room();
-        }
-        let fits = room.min(items.len());
+    /// Sends the first of `items`, as many as fit now, published at once; 0 when none does.
+    pub(super) fn send_some(&mut self, items: &mut Vec<T>) -> usize {
+        let fits = self.producer.push_front_of(items);
         if fits > 0 {
-            let pushed = self.producer.push_iter(&mut *items, fits);
-            debug_assert_eq!(pushed, fits, "only this end fills the ring, and it saw room");
-            self.published(pushed);
+            self.published(fits);
         } else {
             self.full();
         }
