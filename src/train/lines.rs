@@ -1,7 +1,8 @@
 //! The production lines of a run: which threads there are, what connects them, who wakes whom.
 
+use super::batch::{Batch, Menu};
 use super::feed::Feed;
-use super::stages::{Batch, DEPTH, Inlet, Learn, Learned, Load, Menu, Outlet, Text, Tokenize};
+use super::stages::{DEPTH, Inlet, Learn, Learned, Load, Outlet, Text, Tokenize};
 use crate::corpus::batcher::{Batcher, Sequences};
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};

@@ -81,6 +81,22 @@ pub const CONTEXT: Range = Range::new("--context", 1, 65_536);
 pub const BATCH: Range = Range::new("--batch", 1, 4096);
 /// Micro-batches in a step.
 pub const MICRO_BATCHES: Range = Range::new("--micro-batches", 1, 4096);
+/// Steps between two checkpoints; 0: none but the outputs.
+///
+/// ```
+/// use twelvefold::train::options::CHECKPOINT_EVERY;
+///
+/// assert_eq!(CHECKPOINT_EVERY.parse::<u64>("0"), Ok(0));
+/// ```
+pub const CHECKPOINT_EVERY: Range = Range::new("--checkpoint-every", 0, 1_000_000_000);
+/// The last checkpoints that are kept; the best one is kept too.
+///
+/// ```
+/// use twelvefold::train::options::KEEP_CHECKPOINTS;
+///
+/// assert!(KEEP_CHECKPOINTS.parse::<usize>("0").is_err());
+/// ```
+pub const KEEP_CHECKPOINTS: Range = Range::new("--keep-checkpoints", 1, 10_000);
 
 const LR: &str = "it must be a number above 0, at most 1";
 
@@ -135,6 +151,18 @@ pub struct Options {
     pub out: PathBuf,
     /// Replace a run that `out` already holds.
     pub overwrite: bool,
+    /// Go on with the run that `out` holds, from its newest whole checkpoint; from the beginning where
+    /// there is none.
+    pub resume: bool,
+    /// Resume also where a setting or the text is not what it was. The result is then no longer that
+    /// of a run that was never interrupted.
+    pub allow_changes: bool,
+    /// Steps between two checkpoints; 0: none but the outputs at the end.
+    pub checkpoint_every: u64,
+    /// Minutes after which a checkpoint is saved although its step has not come; 0: never.
+    pub checkpoint_minutes: u64,
+    /// How many of the last checkpoints are kept; the one with the best validation loss is kept too.
+    pub keep_checkpoints: usize,
     /// Workers that compute; the result does not depend on it.
     pub spheres: usize,
     /// Threads that turn text into tokens; the result does not depend on it.
@@ -179,6 +207,11 @@ impl Default for Options {
             paths: Vec::new(),
             out: PathBuf::from("run"),
             overwrite: false,
+            resume: false,
+            allow_changes: false,
+            checkpoint_every: 400,
+            checkpoint_minutes: 10,
+            keep_checkpoints: 3,
             spheres: 2,
             tokenizers: 2,
             steps: 5200,
@@ -207,7 +240,7 @@ impl Options {
     /// # Errors
     /// [`Error::Setting`] with the flag, its value and what is accepted.
     pub fn validate(&self) -> Result<(), Error> {
-        let checks: [(Range, usize); 8] = [
+        let checks: [(Range, usize); 9] = [
             (SPHERES, self.spheres),
             (TOKENIZERS, self.tokenizers),
             (LAYERS, self.layers),
@@ -216,11 +249,18 @@ impl Options {
             (CONTEXT, self.context),
             (BATCH, self.batch),
             (MICRO_BATCHES, self.micro_batches),
+            (KEEP_CHECKPOINTS, self.keep_checkpoints),
         ];
         for (range, value) in checks {
             range.check(value as u64)?;
         }
         STEPS.check(self.steps)?;
+        CHECKPOINT_EVERY.check(self.checkpoint_every)?;
+        if self.resume && self.overwrite {
+            let allowed =
+                "give one of the two: --resume goes on with the run, --overwrite replaces it";
+            return Err(refuse("--resume", "with --overwrite", allowed));
+        }
         if !self.width.is_multiple_of(self.heads) {
             return Err(refuse("--heads", self.heads, format!("{} fit", self.fitting_heads())));
         }

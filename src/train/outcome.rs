@@ -3,6 +3,7 @@
 use super::lines::Line;
 use super::options::Options;
 use super::schedule::Schedule;
+use super::standing::{Served, Standing};
 use crate::engine::edge::EdgeCount;
 use crate::engine::stage::{StageCount, Step};
 use crate::error::Error;
@@ -48,7 +49,14 @@ struct Done {
 pub(super) struct Results {
     started: Instant,
     schedule: Schedule,
+    /// Of this process; the last steps of those before it, by targets and loss.
     steps: Vec<Done>,
+    before: Vec<(u64, f64)>,
+    served: Served,
+    /// Step and position where this process began.
+    start: (u64, u64),
+    validated: u64,
+    best: Option<(u64, f64)>,
     /// Seconds of steps and validations.
     computing: f64,
     /// Processor time of the process when the steps began.
@@ -73,6 +81,11 @@ impl Results {
                 steps: options.steps,
             },
             steps: Vec::with_capacity(steps),
+            before: Vec::new(),
+            served: Served::default(),
+            start: (0, 0),
+            validated: 0,
+            best: None,
             computing: 0.0,
             cpu_before: None,
             grad_norm: 0.0,
@@ -88,6 +101,54 @@ impl Results {
                 ..RunReport::default()
             },
         }
+    }
+
+    /// Goes on from where a checkpoint stands.
+    pub(super) fn restore(&mut self, standing: &Standing) {
+        self.report.resumed_from = Some(standing.step);
+        self.report.steps = standing.step;
+        self.report.tokens = standing.tokens;
+        self.before.clone_from(&standing.recent);
+        self.start = (standing.step, standing.position);
+        self.validated = standing.validated;
+        self.best = standing.best;
+    }
+
+    /// Where the run stands now, for a checkpoint.
+    pub(super) fn standing(&self, options: &Options) -> Standing {
+        let here = (self.report.steps - self.start.0) * options.sequences_per_step() as u64;
+        Standing {
+            step: self.report.steps,
+            position: self.start.1 + here,
+            served: self.served,
+            tokens: self.report.tokens,
+            recent: self.last_losses(),
+            validated: self.validated,
+            best: self.best,
+        }
+    }
+
+    /// Everything up to here was served.
+    pub(super) fn serve(&mut self, served: Served) {
+        self.served = served;
+    }
+
+    /// The step with the best validation so far.
+    pub(super) fn best(&self) -> Option<u64> {
+        self.best.map(|(step, _)| step)
+    }
+
+    /// Counts a checkpoint that was saved, or could not be.
+    pub(super) fn checkpoint(&mut self, saved: bool) {
+        let count = &mut self.report.checkpoints;
+        *if saved { &mut count.saved } else { &mut count.failed } += 1;
+    }
+
+    /// Targets and losses of the last steps, those of an earlier process included.
+    fn last_losses(&self) -> Vec<(u64, f64)> {
+        let here = self.recent().iter().map(|done| (done.targets, done.loss));
+        let all: Vec<(u64, f64)> = self.before.iter().copied().chain(here).collect();
+        all[all.len().saturating_sub(RECENT)..].to_vec()
     }
 
     /// Keeps the counters of the first pass, whose line ends before the steps begin.
@@ -125,12 +186,17 @@ impl Results {
     /// Books a validation.
     pub(super) fn validation(&mut self, outcome: &Outcome, is_final: bool, seconds: f64) {
         self.computing += seconds;
+        self.validated = self.report.steps;
         if outcome.targets == 0 {
             return;
         }
-        self.interim = Some(outcome.loss());
+        let loss = outcome.loss();
+        self.interim = Some(loss);
         if is_final {
             self.last_validation = Some(*outcome);
+        } else if self.best.is_none_or(|(_, best)| loss < best) {
+            // The last validation is over other text, and no rival of those before.
+            self.best = Some((self.report.steps, loss));
         }
     }
 
@@ -226,9 +292,11 @@ impl Results {
             self.steps.iter().map(|done| done.targets as f64 / done.seconds).collect();
         rates.sort_by(f64::total_cmp);
         report.tokens_per_second = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
-        let recent = self.recent();
-        let targets: u64 = recent.iter().map(|done| done.targets).sum();
-        let sum: f64 = recent.iter().map(|done| done.loss * done.targets as f64).sum();
+        let recent = self.last_losses();
+        let targets: u64 = recent.iter().map(|(targets, _)| targets).sum();
+        let sum: f64 = recent.iter().map(|(targets, loss)| loss * *targets as f64).sum();
+        report.receipt = self.served.receipt.to_string();
+        report.checkpoints.best = self.best();
         report.train_loss = (targets > 0).then(|| sum / targets as f64);
         report
     }

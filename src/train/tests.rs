@@ -47,6 +47,7 @@ fn tiny(out: &TempDir) -> Options {
         eval_interval: 0,
         shuffle_window: 1 << 20,
         story_bytes: 1_200_000,
+        checkpoint_every: 0,
         ..Options::default()
     }
 }

@@ -20,10 +20,12 @@
 use super::{Token, TokenChunk, TokenSpan};
 use crate::error::Error;
 
+pub mod receipt;
 mod sequences;
 pub mod shuffle;
 mod store;
 
+pub use receipt::Receipt;
 pub use sequences::{IGNORE, Origin, Sequences};
 use shuffle::Shuffle;
 pub use store::TokenStore;
@@ -227,6 +229,17 @@ impl Batcher {
             out.push(&self.train, origin, self.settings.end_of_document);
         }
         Next::Ready
+    }
+
+    /// Targets in a sequence.
+    pub fn context(&self) -> usize {
+        self.settings.context
+    }
+
+    /// Passes over at most `count` sequences of the order, without their tokens; gives how many. Fewer:
+    /// more chunks must come first (or [`Batcher::finish`]).
+    pub fn skip(&mut self, count: u64) -> u64 {
+        (0..count).take_while(|_| self.draw().is_some()).count() as u64
     }
 
     /// The number of the next sequence of this epoch, or of the one after it.
