@@ -25,7 +25,7 @@ use twelvefold::report::{Observer, Progress, RunReport, table};
 use twelvefold::train::Cancel;
 use twelvefold::train::options::{
     BATCH, CHECKPOINT_EVERY, CONTEXT, HEADS, KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES, Options,
-    SEED, SPHERES, STEPS, TOKENIZERS, WIDTH, parse_rate, parse_tokenizer,
+    SEED, SPHERES, STEPS, TOKENIZERS, WIDTH, parse_rate, parse_size, parse_tokenizer,
 };
 
 const REFUSED: u8 = 2;
@@ -74,6 +74,9 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Options::default().tokenizers,
           value_parser = |t: &str| TOKENIZERS.parse::<usize>(t))]
     tokenizers: usize,
+    /// Tokens kept, such as 800M; beyond, text is read again
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    token_memory: u64,
     /// Optimizer steps
     #[arg(long, value_name = "N", default_value_t = Options::default().steps,
           value_parser = |t: &str| STEPS.parse::<u64>(t))]
@@ -129,6 +132,7 @@ impl Arguments {
             keep_checkpoints: self.keep_checkpoints,
             spheres: self.spheres.unwrap_or_else(cores),
             tokenizers: self.tokenizers,
+            token_memory: self.token_memory,
             steps: self.steps,
             seed: self.seed,
             tokenizer: self.tokenizer,

@@ -114,6 +114,9 @@ pub struct CorpusReport {
     pub files: u64,
     /// Times that a file was opened.
     pub opened: u64,
+    /// Times that the text was read again because its tokens are more than `--token-memory` keeps.
+    #[serde(default)]
+    pub rewound: u64,
     /// Files that were left out.
     pub skipped: Vec<SkippedFile>,
     /// Bytes of the documents.

@@ -6,7 +6,7 @@
 //! the text is not the one that was trained.
 
 use super::feed::Feed;
-use super::stages::Inlet;
+use super::stages::{Again, Inlet};
 use super::standing::Served;
 use crate::corpus::batcher::{Batcher, Next, Receipt, Sequences};
 use crate::corpus::tokenizer::Tokenizer;
@@ -69,6 +69,10 @@ pub(super) struct Batch {
     served: Served,
     invalid: Vec<Invalid>,
     shutdown: Arc<Shutdown>,
+    /// To the loader; none once all tokens are kept.
+    again: Option<Sender<Again>>,
+    /// Passes over the text that were asked for.
+    asked: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +103,8 @@ impl Batch {
         batcher: Batcher,
         menu: Menu,
         tokenizer: &Tokenizer,
-        out: Sender<Feed>,
-        back: Receiver<Sequences>,
+        (out, back): (Sender<Feed>, Receiver<Sequences>),
+        again: Sender<Again>,
         shutdown: Arc<Shutdown>,
     ) -> Self {
         Batch {
@@ -123,17 +127,43 @@ impl Batch {
             served: Served::default(),
             invalid: Vec::new(),
             shutdown,
+            again: Some(again),
+            asked: 0,
         }
+    }
+
+    /// The text has come to its end: without another pass the loader may go.
+    fn end_pass_of_text(&mut self) -> Result<(), Error> {
+        self.batcher.finish()?;
+        if !self.batcher.streams() {
+            self.again = None;
+        }
+        Ok(())
     }
 
     /// Takes the next chunk of the stream, in the order of the input.
     fn take(&mut self) -> Result<Step, BoxError> {
+        if self.batcher.pass() > self.asked
+            && let Some(again) = &mut self.again
+        {
+            // The ring has room: the loader took what was sent before it read the pass that is over.
+            let _ = again.try_send(Again);
+            self.asked += 1;
+        }
         let from = (self.next % self.input.len() as u64) as usize;
         match self.input[from].rx.try_recv() {
+            Ok(tokens) if tokens.ends_pass => {
+                self.end_pass_of_text()?;
+                self.input[from].give_back(tokens);
+                self.next += 1;
+                Ok(Step::Worked)
+            }
             Ok(tokens) => {
                 inject::point("batch", 0, self.next)?;
                 self.batcher.push(&tokens);
-                note_invalid(&mut self.invalid, &tokens.invalid);
+                if self.batcher.pass() == 0 {
+                    note_invalid(&mut self.invalid, &tokens.invalid);
+                }
                 self.input[from].give_back(tokens);
                 self.next += 1;
                 Ok(Step::Worked)
@@ -144,7 +174,7 @@ impl Batch {
             Err(RecvError::Closed) if self.shutdown.is_stopped() => Ok(Step::Done),
             // Chunk n is missing, so there is none after it either.
             Err(RecvError::Closed) => {
-                self.batcher.finish()?;
+                self.end_pass_of_text()?;
                 Ok(Step::Worked)
             }
         }
@@ -242,8 +272,9 @@ impl Batch {
     }
 
     fn totals(&self) -> Feed {
-        let ngrams =
-            self.menu.ngrams.then(|| super::feed::count(&self.batcher, self.vocab, self.end));
+        // Counting takes all tokens.
+        let counts = self.menu.ngrams && !self.batcher.streams();
+        let ngrams = counts.then(|| super::feed::count(&self.batcher, self.vocab, self.end));
         Feed::Totals(Box::new(super::feed::Totals {
             train: self.batcher.train_totals(),
             validation: self.batcher.validation_totals(),

@@ -66,6 +66,7 @@ fn corpus(trained: &Trained) -> CorpusReport {
     CorpusReport {
         files: summary.files,
         opened: summary.opened,
+        rewound: summary.rewound,
         skipped: skipped.collect(),
         bytes: summary.bytes,
         documents: summary.documents,

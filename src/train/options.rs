@@ -98,6 +98,31 @@ pub const CHECKPOINT_EVERY: Range = Range::new("--checkpoint-every", 0, 1_000_00
 /// ```
 pub const KEEP_CHECKPOINTS: Range = Range::new("--keep-checkpoints", 1, 10_000);
 
+const SIZE: &str = "it must be a number of bytes from 4K up, such as 800M or 4G";
+
+/// A size from the command line: a number of bytes, or of K, M or G, each 1024 of the one before.
+///
+/// ```
+/// use twelvefold::train::options::parse_size;
+///
+/// assert_eq!(parse_size("2M"), Ok(2 << 20));
+/// assert!(parse_size("2.5G").is_err());
+/// ```
+///
+/// # Errors
+/// What is accepted, in words.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let unit = units.iter().find_map(|(u, shift)| Some((text.strip_suffix(*u)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    let bytes = number.and_then(|n| n.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| SIZE.to_owned())
+}
+
+/// A chunk of tokens or so.
+const LEAST_MEMORY: u64 = 1 << 12;
+
 const LR: &str = "it must be a number above 0, at most 1";
 
 /// A learning rate from the command line.
@@ -193,6 +218,9 @@ pub struct Options {
     pub weight_decay: f32,
     /// The largest global norm of a gradient; larger ones are scaled down to it. 0: any.
     pub clip: f32,
+    /// The most bytes of tokens that are kept; with more, the text is read again for each epoch. The
+    /// result does not depend on it.
+    pub token_memory: u64,
     /// Steps between two validations; 0: only at the end.
     pub eval_interval: u64,
     /// Sequences within which the order is shuffled.
@@ -227,6 +255,7 @@ impl Default for Options {
             warmup: None,
             weight_decay: 0.1,
             clip: 1.0,
+            token_memory: 1 << 30,
             eval_interval: 400,
             shuffle_window: 4096,
             story_bytes: 4_000_000,
@@ -267,6 +296,9 @@ impl Options {
         self.tokenizer.parse::<TokenizerSpec>()?;
         if !(self.lr > 0.0 && self.lr <= 1.0) {
             return Err(refuse("--lr", self.lr, LR));
+        }
+        if self.token_memory < LEAST_MEMORY {
+            return Err(refuse("--token-memory", self.token_memory, SIZE));
         }
         self.validate_library_side()
     }

@@ -253,7 +253,10 @@ impl Results {
             abandoned: edge.abandoned,
             high_water: edge.high_water,
         };
-        self.report.edges = edges.into_iter().map(edge).collect();
+        self.report.edges.clear();
+        for edge in edges.into_iter().map(edge) {
+            merge_edge(&mut self.report.edges, edge);
+        }
         self.report.edges.push(EdgeReport {
             name: "sphere-tasks".to_owned(),
             items_in: tasks.made,
@@ -263,7 +266,9 @@ impl Results {
         });
         self.report.spheres = spheres.counts().iter().map(sphere_report).collect();
         self.report.stages = std::mem::take(&mut self.first_stages);
-        self.report.stages.extend(stage_reports(line));
+        for stage in stage_reports(line) {
+            merge_stage(&mut self.report.stages, stage);
+        }
         // The batcher's items are what it fed, not its steps.
         let fed = self.report.edges.iter().find(|e| e.name == "batch-spheres").map(|e| e.items_in);
         if let Some(batch) = self.report.stages.iter_mut().find(|s| s.name == "batch") {
@@ -310,6 +315,32 @@ fn cpu_seconds() -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = |field: Option<&str>| field?.parse::<u64>().ok();
     Some((ticks(fields.next())? + ticks(fields.next())?) as f64 / 100.0)
+}
+
+/// Adds an edge; one of an earlier line by the same name is the same edge to people.
+fn merge_edge(edges: &mut Vec<EdgeReport>, edge: EdgeReport) {
+    match edges.iter_mut().find(|known| known.name == edge.name) {
+        None => edges.push(edge),
+        Some(known) => {
+            known.items_in += edge.items_in;
+            known.items_out += edge.items_out;
+            known.abandoned += edge.abandoned;
+            known.high_water = known.high_water.max(edge.high_water);
+        }
+    }
+}
+
+/// The same for a stage.
+fn merge_stage(stages: &mut Vec<StageReport>, stage: StageReport) {
+    match stages.iter_mut().find(|known| known.name == stage.name) {
+        None => stages.push(stage),
+        Some(known) => {
+            known.items += stage.items;
+            known.busy_seconds += stage.busy_seconds;
+            known.starved_seconds += stage.starved_seconds;
+            known.blocked_seconds += stage.blocked_seconds;
+        }
+    }
 }
 
 fn unbalanced(name: &str, items_in: u64, out: u64, abandoned: u64) -> Error {

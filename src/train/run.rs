@@ -169,7 +169,8 @@ fn learn(
     observer: &mut dyn Observer,
 ) -> Result<Corpus, Error> {
     let mut line = Line::new(cancel.control());
-    let (learners, mut read) = line.learning(source, spec, options.tokenizers);
+    let sizes = (options.tokenizers, options.token_memory);
+    let (learners, mut read) = line.learning(source, spec, sizes);
     let crew = line.start()?;
     let mut learned = Vec::new();
     for mut result in learners {
@@ -185,10 +186,11 @@ fn learn(
         }
     }
     crew.join()?;
-    let source = read.try_recv().map_err(|_| unfinished("the loader"))?;
+    let mut source = read.try_recv().map_err(|_| unfinished("the loader"))?;
     results.first_pass(&line);
     let (learners, kept): (Vec<_>, Vec<_>) =
         learned.into_iter().map(|one| (one.learner, one.kept)).unzip();
+    let kept: Option<Vec<_>> = kept.into_iter().collect();
     if learners.len() < options.tokenizers {
         return Err(unfinished("a tokenizer"));
     }
@@ -200,6 +202,11 @@ fn learn(
     if found < spec.vocab() {
         observer.note(&format!("the text gives {found} of the {} tokens of {spec}", spec.vocab()));
     }
+    let tokenizer = Arc::new(trained.tokenizer);
+    let Some(kept) = kept else {
+        source.rewind()?;
+        return Ok(Corpus::Unread { source, tokenizer });
+    };
     let kept = kept.into_iter().zip(trained.expansions).collect();
-    Ok(Corpus::Learned { source, tokenizer: Arc::new(trained.tokenizer), kept })
+    Ok(Corpus::Learned { source, tokenizer, kept })
 }

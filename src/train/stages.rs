@@ -7,6 +7,9 @@
 //!
 //! Chunk `i` goes to tokenizer `i mod N` and comes back from it, so the stream is in the order of
 //! the input whatever N is, and no more chunks exist than the rings hold.
+//!
+//! After the last chunk comes an empty one that says so. The loader then waits until the batcher asks
+//! for the text once more, or goes, which it does at once where it keeps all tokens.
 
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer};
@@ -97,15 +100,41 @@ pub(super) struct Load {
     out: Vec<Outlet<Chunk>>,
     done: Sender<Box<dyn Source>>,
     next: u64,
+    /// Who asks for another pass; none in the first pass of a tokenizer that learns.
+    again: Option<Receiver<Again>>,
+    waits: bool,
 }
+
+/// Asks the loader for the text once more.
+#[derive(Debug)]
+pub(super) struct Again;
 
 impl Load {
     pub(super) fn new(
         source: Box<dyn Source>,
         out: Vec<Outlet<Chunk>>,
         done: Sender<Box<dyn Source>>,
+        again: Option<Receiver<Again>>,
     ) -> Self {
-        Load { source, out, done, next: 0 }
+        Load { source, out, done, next: 0, again, waits: false }
+    }
+
+    /// The source has been read before: it is read when somebody asks.
+    pub(super) fn waiting(self) -> Self {
+        Load { waits: true, ..self }
+    }
+
+    /// Begins another pass when it is asked for.
+    fn wait(&mut self) -> Result<Step, BoxError> {
+        match self.again.as_mut().map(Receiver::try_recv) {
+            Some(Ok(Again)) => {
+                self.source.rewind()?;
+                self.waits = false;
+                Ok(Step::Worked)
+            }
+            Some(Err(RecvError::Empty)) => Ok(Step::Starved),
+            Some(Err(RecvError::Closed)) | None => Ok(Step::Done),
+        }
     }
 
     /// Hands the source on, with what it counted, once it is read or the run has ended.
@@ -118,6 +147,9 @@ impl Load {
 
 impl Stepped for Load {
     fn step(&mut self) -> Result<Step, BoxError> {
+        if self.waits {
+            return self.wait();
+        }
         let tokenizers = self.out.len() as u64;
         let outlet = &mut self.out[(self.next % tokenizers) as usize];
         if outlet.pending.is_none() {
@@ -125,14 +157,18 @@ impl Stepped for Load {
                 return Ok(outlet.no_buffer());
             };
             inject::point("load", 0, self.next)?;
-            if !self.source.fill(&mut chunk)? {
+            let more = self.source.fill(&mut chunk)?;
+            if !more && self.again.is_none() {
                 return Ok(Step::Done);
             }
+            chunk.ends_pass = !more;
             outlet.pending = Some(chunk);
         }
+        let ends = outlet.pending.as_ref().is_some_and(|chunk| chunk.ends_pass);
         match outlet.flush() {
             Sent::Clear => {
                 self.next += 1;
+                self.waits = ends;
                 Ok(Step::Worked)
             }
             Sent::Blocked => Ok(Step::Blocked),
@@ -152,6 +188,8 @@ pub(super) struct Learn {
     input: Inlet<Chunk>,
     learner: Learner,
     kept: Vec<PieceChunk>,
+    /// Bytes of pieces that this worker may keep.
+    room: u64,
     done: Sender<Learned>,
     items: u64,
 }
@@ -160,7 +198,8 @@ pub(super) struct Learn {
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) learner: Learner,
-    pub(super) kept: Vec<PieceChunk>,
+    /// The pieces of its chunks; none where there were more than it may keep.
+    pub(super) kept: Option<Vec<PieceChunk>>,
 }
 
 impl Learn {
@@ -168,14 +207,28 @@ impl Learn {
         worker: usize,
         input: Inlet<Chunk>,
         learner: Learner,
+        room: u64,
         done: Sender<Learned>,
     ) -> Self {
-        Learn { worker, input, learner, kept: Vec::new(), done, items: 0 }
+        Learn { worker, input, learner, kept: Vec::new(), room, done, items: 0 }
+    }
+
+    /// Keeps the pieces of a chunk, unless there is no room for all.
+    fn keep(&mut self, pieces: PieceChunk) {
+        if self.room == 0 {
+            return;
+        }
+        self.room = self.room.saturating_sub(4 * pieces.pieces.len() as u64);
+        self.kept.push(pieces);
+        if self.room == 0 {
+            self.kept = Vec::new();
+        }
     }
 
     /// Hands over what was learned.
     pub(super) fn finish(mut self) {
-        let learned = Learned { learner: self.learner, kept: self.kept };
+        let kept = (self.room > 0).then_some(self.kept);
+        let learned = Learned { learner: self.learner, kept };
         // Nobody may be left to ask for it.
         let _ = self.done.try_send(learned);
     }
@@ -186,7 +239,8 @@ impl Stepped for Learn {
         match self.input.rx.try_recv() {
             Ok(chunk) => {
                 inject::point("learn", self.worker, self.items)?;
-                self.kept.push(self.learner.learn(&chunk));
+                let pieces = self.learner.learn(&chunk);
+                self.keep(pieces);
                 self.input.give_back(chunk);
                 self.items += 1;
                 Ok(Step::Worked)
@@ -205,9 +259,65 @@ impl Stepped for Learn {
 #[derive(Debug)]
 pub(super) enum Text {
     /// From the loader.
-    Chunks { input: Inlet<Chunk>, tokenizer: Arc<Tokenizer>, encoder: Box<Encoder> },
-    /// From the first pass.
-    Pieces { kept: std::vec::IntoIter<PieceChunk>, expansion: Expansion },
+    Chunks(Chunks),
+    /// From the first pass, and in later passes from the loader. `ends`: the end of the pass is this
+    /// worker's to say.
+    Pieces { kept: std::vec::IntoIter<PieceChunk>, expansion: Expansion, ends: bool, then: Chunks },
+}
+
+/// Chunks from the loader, and what makes them tokens.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    pub(super) input: Inlet<Chunk>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) encoder: Box<Encoder>,
+}
+
+/// What came of asking for the tokens of the next chunk.
+enum Encoded {
+    Tokens,
+    Starved,
+    Ended,
+}
+
+impl Chunks {
+    fn encode(&mut self, tokens: &mut TokenChunk) -> Encoded {
+        match self.input.rx.try_recv() {
+            Ok(chunk) if chunk.ends_pass => {
+                tokens.reset(chunk.index);
+                tokens.ends_pass = true;
+                self.input.give_back(chunk);
+                Encoded::Tokens
+            }
+            Ok(chunk) => {
+                self.tokenizer.encode(&chunk, &mut self.encoder, tokens);
+                self.input.give_back(chunk);
+                Encoded::Tokens
+            }
+            Err(RecvError::Closed) => Encoded::Ended,
+            Err(RecvError::Empty) => Encoded::Starved,
+        }
+    }
+}
+
+impl Text {
+    fn encode(&mut self, tokens: &mut TokenChunk) -> Encoded {
+        match self {
+            Text::Chunks(chunks) => chunks.encode(tokens),
+            Text::Pieces { kept, expansion, ends, then } => match kept.next() {
+                Some(pieces) => {
+                    expansion.expand(&pieces, tokens);
+                    Encoded::Tokens
+                }
+                None if std::mem::take(ends) => {
+                    tokens.reset(0);
+                    tokens.ends_pass = true;
+                    Encoded::Tokens
+                }
+                None => then.encode(tokens),
+            },
+        }
+    }
 }
 
 /// Turns chunks into tokens. Its threads are `tf-tok-0`, ...
@@ -235,26 +345,13 @@ impl Stepped for Tokenize {
         let Some(mut tokens) = self.out.buffer(TokenChunk::default) else {
             return Ok(self.out.no_buffer());
         };
-        match &mut self.text {
-            Text::Chunks { input, tokenizer, encoder } => match input.rx.try_recv() {
-                Ok(chunk) => {
-                    inject::point("tokenize", self.worker, self.items)?;
-                    tokenizer.encode(&chunk, encoder, &mut tokens);
-                    input.give_back(chunk);
-                }
-                Err(RecvError::Closed) => return Ok(Step::Done),
-                Err(RecvError::Empty) => {
-                    self.out.spare = Some(tokens);
-                    return Ok(Step::Starved);
-                }
-            },
-            Text::Pieces { kept, expansion } => match kept.next() {
-                Some(pieces) => {
-                    inject::point("tokenize", self.worker, self.items)?;
-                    expansion.expand(&pieces, &mut tokens);
-                }
-                None => return Ok(Step::Done),
-            },
+        match self.text.encode(&mut tokens) {
+            Encoded::Tokens => inject::point("tokenize", self.worker, self.items)?,
+            Encoded::Ended => return Ok(Step::Done),
+            Encoded::Starved => {
+                self.out.spare = Some(tokens);
+                return Ok(Step::Starved);
+            }
         }
         self.items += 1;
         self.out.pending = Some(tokens);

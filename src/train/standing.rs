@@ -44,7 +44,7 @@ pub(super) struct Served {
 }
 
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
-const FREE: [&str; 10] = [
+const FREE: [&str; 11] = [
     "paths",
     "out",
     "overwrite",
@@ -55,6 +55,7 @@ const FREE: [&str; 10] = [
     "keep_checkpoints",
     "spheres",
     "tokenizers",
+    "token_memory",
 ];
 
 /// What cannot change while the weights stay.

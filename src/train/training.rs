@@ -4,7 +4,7 @@ use super::Cancel;
 use super::batch::{Menu, Skip};
 use super::checkpoints::Checkpoints;
 use super::feed::{Feed, Totals};
-use super::lines::Line;
+use super::lines::{Line, SourceBack, Tokenizing};
 use super::options::Options;
 use super::outcome::{Results, StepClock};
 use super::receive::{Received, receive, unfinished};
@@ -48,15 +48,10 @@ pub(super) struct Training {
     feeds: Option<Receiver<Feed>>,
     back: Option<Sender<Sequences>>,
     /// The source, once the loader is done with it.
-    read: Read,
+    read: SourceBack,
     tokenizer: Arc<Tokenizer>,
     config: Config,
     totals: Option<Box<Totals>>,
-}
-
-enum Read {
-    Done(Box<dyn Source>),
-    Running(Receiver<Box<dyn Source>>),
 }
 
 /// What is left when all threads have ended.
@@ -82,15 +77,15 @@ impl Training {
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let mut line = Line::new(cancel.control());
-        let (texts, read, tokenizer) = match corpus {
+        let (tokenizing, tokenizer) = match corpus {
             Corpus::Unread { source, tokenizer } => {
-                let (texts, read) = line.tokenizing(source, &tokenizer, options.tokenizers);
-                (texts, Read::Running(read), tokenizer)
+                (line.tokenizing(source, &tokenizer, options.tokenizers), tokenizer)
             }
             Corpus::Learned { source, tokenizer, kept } => {
-                (line.expanding(kept.into_iter()), Read::Done(source), tokenizer)
+                (line.expanding(source, &tokenizer, kept), tokenizer)
             }
         };
+        let Tokenizing { texts, source: read, again } = tokenizing;
         let config = Config {
             vocab: tokenizer.vocab(),
             layers: options.layers,
@@ -112,9 +107,10 @@ impl Training {
             seed: options.seed,
             vocab: config.vocab,
             end_of_document: tokenizer.end_of_document(),
-        })?;
+        })?
+        .keeping(options.token_memory);
         let menu = menu(options, resumed);
-        let (feeds, mut back) = line.batching(texts, batcher, menu, &tokenizer);
+        let (feeds, mut back) = line.batching((texts, again), batcher, menu, &tokenizer);
         for _ in 0..FEEDS {
             let buffer = Sequences::new(options.context, options.sequences_per_step());
             // The ring was made with room for all of them.
@@ -285,10 +281,7 @@ impl Training {
 
     /// What was not taken, in as many lines as a message may have.
     fn skipped(&mut self) -> String {
-        let summary = match &mut self.read {
-            Read::Done(source) => source.summary(),
-            Read::Running(read) => read.try_recv().map(|s| s.summary()).unwrap_or_default(),
-        };
+        let summary = self.read.try_recv().map(|source| source.summary()).unwrap_or_default();
         let mut text = String::new();
         for skipped in summary.skipped.iter().take(SKIPPED_NAMED) {
             text += &format!("\nskipped {}: {}", skipped.path, skipped.reason);
@@ -318,10 +311,7 @@ impl Training {
         // steps that are done: it becomes a note.
         let late = self.stop().err();
         results.close(&self.line, &self.spheres)?;
-        let source = match self.read {
-            Read::Done(source) => source,
-            Read::Running(mut read) => read.try_recv().map_err(|_| unfinished("the loader"))?,
-        };
+        let source = self.read.try_recv().map_err(|_| unfinished("the loader"))?;
         Ok(Trained {
             spheres: self.spheres,
             source,
