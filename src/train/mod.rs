@@ -7,6 +7,8 @@ mod batch;
 mod cancel;
 pub mod checkpoint;
 mod checkpoints;
+pub mod explain;
+pub mod export;
 mod feed;
 pub mod files;
 mod finish;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::corpus::tokenizer::TokenizerSpec;
 use crate::error::Error;
@@ -168,7 +168,8 @@ pub fn parse_tokenizer(text: &str) -> Result<String, String> {
 /// options.validate()?;
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Files and folders to train on; none: the built-in stories.
     pub paths: Vec<PathBuf>,

@@ -125,7 +125,8 @@ pub(super) enum Corpus {
     },
 }
 
-fn source(options: &Options) -> Result<Box<dyn Source>, Error> {
+/// The text of the run.
+pub(super) fn source(options: &Options) -> Result<Box<dyn Source>, Error> {
     Ok(if options.paths.is_empty() {
         Box::new(StorySource::new(options.seed, options.story_bytes)?)
     } else {
