@@ -44,7 +44,7 @@ Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C.";
 #[derive(Parser, Debug)]
 #[command(name = "pipeline", version, after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Arguments {
-    /// Files and folders to train on, in this order
+    /// Files and folders to train on
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Folder for the outputs; refused if it holds a run

@@ -142,7 +142,8 @@ fn an_export_onto_another_one_is_refused_with_what_differs() {
 fn a_micro_batch_of_a_run_is_explained_by_its_files() {
     let _watchdog = watchdog("explain a run");
     let (folder, out) = (folder(), tempdir().unwrap());
-    let options = on(&[folder.path()], Options { shuffle_window: 1, ..tiny() });
+    let options =
+        on(&[folder.path()], Options { shuffle_files: false, shuffle_window: 1, ..tiny() });
     let options = Options { out: out.path().join("out"), ..options };
     run(&options, &Cancel::new(), &mut ()).unwrap();
     let run_folder = options.out.to_str().unwrap();

@@ -35,7 +35,7 @@ struct Served {
 
 /// One thread, one chunk after the other.
 fn expected(options: &Options) -> Served {
-    let mut source = FileSource::new(options.paths.clone()).unwrap();
+    let mut source = FileSource::new(options.paths.clone()).unwrap().shuffled(options.seed);
     let (mut chunk, mut tokens) = (Chunk::default(), TokenChunk::default());
     let mut batcher = Batcher::new(Settings {
         context: options.context,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`files`] | opens each file once and cuts its bytes into chunks |
 //! | [`walk`] | finds the files below the given paths, in order |
+//! | [`order`] | an order that looks random, decided by a seed |
 //! | [`map`] | maps large files, and survives a file that shrinks under its map |
 //! | [`stories`] | the built-in corpus, which counts the bits of its text |
 //! | [`runs`] | says where text may be cut so that its tokens stay the same |
@@ -25,6 +26,7 @@ pub mod batcher;
 pub mod files;
 pub mod map;
 pub mod ngram;
+pub mod order;
 pub mod runs;
 pub mod stories;
 pub mod text;

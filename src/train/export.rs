@@ -93,6 +93,8 @@ pub fn export(
     out: &Path,
     overwrite: bool,
 ) -> Result<(Made, bool), Error> {
+    // In the order of the paths, which is what who reads the file expects.
+    let options = &Options { shuffle_files: false, ..options.clone() };
     let mut text = source(options)?;
     let tokenizer = tokenizer_of(options, &mut *text)?;
     let made = pass(&mut *text, &tokenizer, options, format, |_, _| Ok(()))?;

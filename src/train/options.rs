@@ -224,7 +224,10 @@ pub struct Options {
     pub token_memory: u64,
     /// Steps between two validations; 0: only at the end.
     pub eval_interval: u64,
-    /// Sequences within which the order is shuffled.
+    /// Whether files come in an order that the seed decides; otherwise in that of the paths. It is the
+    /// same in every epoch.
+    pub shuffle_files: bool,
+    /// Sequences within which the order is shuffled, anew in every epoch.
     pub shuffle_window: usize,
     /// Bytes of built-in stories, where there are no paths.
     pub story_bytes: u64,
@@ -258,6 +261,7 @@ impl Default for Options {
             clip: 1.0,
             token_memory: 1 << 30,
             eval_interval: 400,
+            shuffle_files: true,
             shuffle_window: 4096,
             story_bytes: 4_000_000,
         }

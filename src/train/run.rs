@@ -130,7 +130,8 @@ pub(super) fn source(options: &Options) -> Result<Box<dyn Source>, Error> {
     Ok(if options.paths.is_empty() {
         Box::new(StorySource::new(options.seed, options.story_bytes)?)
     } else {
-        Box::new(FileSource::new(options.paths.iter().cloned())?)
+        let files = FileSource::new(options.paths.iter().cloned())?;
+        Box::new(if options.shuffle_files { files.shuffled(options.seed) } else { files })
     })
 }
 

@@ -52,6 +52,8 @@ pub const PROBE_BYTES: usize = 8 * 1024;
 pub struct FileSource {
     paths: Vec<PathBuf>,
     left_out: Option<PathBuf>,
+    /// Decides the order of the files, where they do not come in that of their paths.
+    shuffle: Option<u64>,
     walk: Walk,
     /// Found, and waiting for a chunk with room for it.
     waiting: Option<Found>,
@@ -73,7 +75,27 @@ impl FileSource {
         let walk = Walk::new(paths.clone())?;
         let (summary, names) = (Summary::default(), Names::default());
         let (waiting, current, left_out, first) = (None, None, None, None);
-        Ok(FileSource { paths, left_out, walk, waiting, current, chunks: 0, summary, first, names })
+        let (shuffle, chunks) = (None, 0);
+        Ok(FileSource {
+            paths,
+            left_out,
+            shuffle,
+            walk,
+            waiting,
+            current,
+            chunks,
+            summary,
+            first,
+            names,
+        })
+    }
+
+    /// Gives the files in the order that `seed` decides, the same in every pass. All are looked at, and
+    /// none is opened, before the first one is read.
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.shuffle = Some(seed);
+        self.walk.shuffled(seed);
+        self
     }
 
     /// The next file that fits what is left of the chunk; one that does not must wait for the next.
@@ -198,6 +220,9 @@ impl Source for FileSource {
         self.summary = Summary::default();
         self.walk = Walk::new(self.paths.clone())?;
         (self.waiting, self.current) = (None, None);
+        if let Some(seed) = self.shuffle {
+            self.walk.shuffled(seed);
+        }
         match self.left_out.clone() {
             Some(folder) => self.walk.leave_out(&folder),
             None => Ok(()),
