@@ -1,8 +1,8 @@
 //! Trains a small GPT on the built-in corpus, or on your own files and folders.
 //!
 //! `cargo run --release --example pipeline -- --help` lists the flags. Exit codes: 0 the run ended;
-//! 1 it failed; 2 a setting was refused; 130 it was stopped by Ctrl-C (the step was finished and a
-//! checkpoint saved; a second Ctrl-C leaves at once, without one).
+//! 1 it failed; 2 a setting was refused; 130 it was stopped by Ctrl-C or SIGTERM (the step was finished
+//! and the outputs saved; a second one leaves at once). `--resume` goes on after any of these.
 //!
 //! The command line only: flags to [`Options`], signals to a stop flag, events to the terminal.
 //! What a run does stands in `twelvefold::train`.
@@ -24,8 +24,8 @@ use twelvefold::Error;
 use twelvefold::report::{Observer, Progress, RunReport, table};
 use twelvefold::train::Cancel;
 use twelvefold::train::options::{
-    BATCH, CONTEXT, HEADS, LAYERS, MICRO_BATCHES, Options, SEED, SPHERES, STEPS, TOKENIZERS, WIDTH,
-    parse_rate, parse_tokenizer,
+    BATCH, CHECKPOINT_EVERY, CONTEXT, HEADS, KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES, Options,
+    SEED, SPHERES, STEPS, TOKENIZERS, WIDTH, parse_rate, parse_size, parse_tokenizer,
 };
 
 const REFUSED: u8 = 2;
@@ -35,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   pipeline                                    the built-in corpus, about a minute
   pipeline ~/notes book.txt --out my-model    your own files and folders
   pipeline --steps 20 --tokenizer bytes --overwrite
+  pipeline --resume                           go on, whatever ended the run before
 
 Ctrl-C finishes the step and saves a checkpoint; a second one leaves at once.
 Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C.";
@@ -43,7 +44,7 @@ Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C.";
 #[derive(Parser, Debug)]
 #[command(name = "pipeline", version, after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Arguments {
-    /// Files and folders to train on, in this order
+    /// Files and folders to train on
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Folder for the outputs; refused if it holds a run
@@ -52,6 +53,20 @@ struct Arguments {
     /// Replace the run that --out holds
     #[arg(long)]
     overwrite: bool,
+    /// Go on with the run that --out holds
+    #[arg(long)]
+    resume: bool,
+    /// Resume also with other settings or text
+    #[arg(long, requires = "resume")]
+    allow_changes: bool,
+    /// Steps between checkpoints; 0: only the outputs
+    #[arg(long, value_name = "N", default_value_t = Options::default().checkpoint_every,
+          value_parser = |t: &str| CHECKPOINT_EVERY.parse::<u64>(t))]
+    checkpoint_every: u64,
+    /// Last checkpoints that are kept; the best is kept too
+    #[arg(long, value_name = "N", default_value_t = Options::default().keep_checkpoints,
+          value_parser = |t: &str| KEEP_CHECKPOINTS.parse::<usize>(t))]
+    keep_checkpoints: usize,
     /// Workers that compute; all give the same result [default: cores]
     #[arg(long, value_name = "N", value_parser = |t: &str| SPHERES.parse::<usize>(t))]
     spheres: Option<usize>,
@@ -59,6 +74,9 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Options::default().tokenizers,
           value_parser = |t: &str| TOKENIZERS.parse::<usize>(t))]
     tokenizers: usize,
+    /// Tokens kept, such as 800M; beyond, text is read again
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
+    token_memory: u64,
     /// Optimizer steps
     #[arg(long, value_name = "N", default_value_t = Options::default().steps,
           value_parser = |t: &str| STEPS.parse::<u64>(t))]
@@ -108,8 +126,13 @@ impl Arguments {
             paths: self.paths,
             out: self.out,
             overwrite: self.overwrite,
+            resume: self.resume,
+            allow_changes: self.allow_changes,
+            checkpoint_every: self.checkpoint_every,
+            keep_checkpoints: self.keep_checkpoints,
             spheres: self.spheres.unwrap_or_else(cores),
             tokenizers: self.tokenizers,
+            token_memory: self.token_memory,
             steps: self.steps,
             seed: self.seed,
             tokenizer: self.tokenizer,

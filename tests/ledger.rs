@@ -69,6 +69,7 @@ fn where_the_corpus_is_consumed_nothing_is_abandoned() {
     let _watchdog = watchdog("a consumed corpus");
     for tokenizer in ["bytes", "bpe:300", "words:50"] {
         for (spheres, tokenizers) in [(1, 1), (3, 4)] {
+            let learns = tokenizer != "bytes";
             let (tokenizer, story_bytes) = (tokenizer.to_owned(), 1_200_000);
             let options = Options { tokenizer, spheres, tokenizers, story_bytes, ..whole() };
             let report = train(&options).unwrap();
@@ -81,7 +82,10 @@ fn where_the_corpus_is_consumed_nothing_is_abandoned() {
                 edges.map(|edge| edge.items_out).sum::<u64>()
             };
             assert!(over("load-tok-") >= 5);
-            assert_eq!(over("load-tok-"), over("tok-"));
+            // The end of the text is an item as well: the loader's, or the word of a tokenizer that
+            // learned and has given all that it kept.
+            let learned = u64::from(learns);
+            assert_eq!(over("load-tok-") + learned, over("tok-"));
         }
     }
 }

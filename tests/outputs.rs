@@ -647,6 +647,7 @@ mod the_report {
             corpus: CorpusReport {
                 files: 20,
                 opened: 20,
+                rewound: 0,
                 skipped: (0..12).map(skipped).collect(),
                 bytes: 3_400_000,
                 documents: 8,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// What each part of the crate may use of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("bin", &[]),
     ("sync", &[]),
     ("engine", &["sync"]),
     ("error", &["engine"]),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`files`] | opens each file once and cuts its bytes into chunks |
 //! | [`walk`] | finds the files below the given paths, in order |
+//! | [`order`] | an order that looks random, decided by a seed |
 //! | [`map`] | maps large files, and survives a file that shrinks under its map |
 //! | [`stories`] | the built-in corpus, which counts the bits of its text |
 //! | [`runs`] | says where text may be cut so that its tokens stay the same |
@@ -25,6 +26,7 @@ pub mod batcher;
 pub mod files;
 pub mod map;
 pub mod ngram;
+pub mod order;
 pub mod runs;
 pub mod stories;
 pub mod text;
@@ -46,6 +48,8 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// Which document each part of `bytes` belongs to, in order, without gaps.
     pub spans: Vec<Span>,
+    /// No text: the corpus has been read to its end. Set by the loader, not by a [`Source`].
+    pub ends_pass: bool,
 }
 
 impl Chunk {
@@ -54,6 +58,7 @@ impl Chunk {
         self.index = index;
         self.bytes.clear();
         self.spans.clear();
+        self.ends_pass = false;
     }
 }
 
@@ -87,6 +92,15 @@ pub trait Source: Send + std::fmt::Debug {
     /// What was opened, skipped and read so far; complete once `fill` has said `false`.
     fn summary(&self) -> Summary;
 
+    /// Begins again, after `fill` has said `false`: the same text in the same order, documents numbered
+    /// from 0. What is opened again is counted again; all else stands as the first pass found it.
+    ///
+    /// # Errors
+    /// The text cannot be read a second time.
+    fn rewind(&mut self) -> Result<(), Error> {
+        Err(Error::input("this text cannot be read again", "raise --token-memory until it fits"))
+    }
+
     /// Does not look into `folder`, which exists: the run's own outputs are no text of the corpus.
     ///
     /// # Errors
@@ -106,8 +120,10 @@ pub trait Source: Send + std::fmt::Debug {
 pub struct Summary {
     /// Regular files found, whether they were taken or skipped; hidden ones are not looked at.
     pub files: u64,
-    /// Files opened, each of them once.
+    /// Files opened, each of them once a pass.
     pub opened: u64,
+    /// Times that the text was read again.
+    pub rewound: u64,
     /// What was not taken, and why.
     pub skipped: Vec<Skipped>,
     /// Bytes of the documents handed out.
@@ -136,6 +152,8 @@ pub struct TokenChunk {
     pub spans: Vec<TokenSpan>,
     /// Text that was no UTF-8 and was replaced; at most one entry per document.
     pub invalid: Vec<Invalid>,
+    /// As [`Chunk::ends_pass`].
+    pub ends_pass: bool,
 }
 
 impl TokenChunk {
@@ -145,6 +163,7 @@ impl TokenChunk {
         self.tokens.clear();
         self.spans.clear();
         self.invalid.clear();
+        self.ends_pass = false;
     }
 }
 

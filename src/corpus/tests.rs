@@ -33,7 +33,7 @@ fn whole(texts: &[Vec<u8>]) -> Vec<Chunk> {
     let chunk = |(index, bytes): (usize, &Vec<u8>)| {
         let (index, range) = (index as u64, 0..bytes.len());
         let span = Span { document: index, range, offset: 0, ends_document: true, bits: 0.0 };
-        Chunk { index, bytes: bytes.clone(), spans: vec![span] }
+        Chunk { index, bytes: bytes.clone(), spans: vec![span], ends_pass: false }
     };
     texts.iter().enumerate().map(chunk).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! Paths come in the order given; below a folder, files come in the bytewise order of their whole
 //! path, whatever order the system lists them in. A folder is listed when it is reached, and a file
-//! is looked at (never opened) when it is asked for.
+//! is looked at (never opened) when it is asked for. Where a seed is given ([`Walk::shuffled`]), all is
+//! looked at when the first file is asked for, and files come in the order that the seed decides.
 //!
 //! Links are followed. A folder is entered once and a file is given once, told by device and inode,
 //! so that a loop of links ends and nothing is trained on twice. Hidden names are skipped below a
@@ -17,6 +18,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use super::order::Permutation;
 use super::{Skipped, Summary};
 use crate::error::Error;
 
@@ -41,6 +43,15 @@ pub struct Walk {
     seen: HashMap<FileId, PathBuf>,
     /// The folder that is not entered.
     left_out: Option<FileId>,
+    shuffle: Option<Shuffle>,
+}
+
+/// All files, once they were looked at, and the next place in the order of the seed.
+#[derive(Debug)]
+struct Shuffle {
+    seed: u64,
+    found: Option<Vec<Found>>,
+    place: u64,
 }
 
 #[derive(Debug)]
@@ -65,7 +76,12 @@ impl Walk {
             })?;
         }
         let (given, open, seen) = (paths.into_iter(), Vec::new(), HashMap::new());
-        Ok(Walk { given, open, seen, left_out: None })
+        Ok(Walk { given, open, seen, left_out: None, shuffle: None })
+    }
+
+    /// Will give the files in the order that `seed` decides.
+    pub fn shuffled(&mut self, seed: u64) {
+        self.shuffle = Some(Shuffle { seed, found: None, place: 0 });
     }
 
     /// Will not enter `folder`, which holds the outputs of this run.
@@ -80,6 +96,22 @@ impl Walk {
 
     /// The next file, or `None` when there is no more. Counts and notes what it sees in `summary`.
     pub fn next(&mut self, summary: &mut Summary) -> Option<Found> {
+        let Some(Shuffle { seed, found, place }) = self.shuffle.take() else {
+            return self.walk(summary);
+        };
+        let mut found = found
+            .unwrap_or_else(|| std::iter::from_fn(|| self.walk(summary)).collect::<Vec<Found>>());
+        let count = found.len() as u64;
+        let next = (place < count).then(|| {
+            let file = &mut found[Permutation::new(count, seed).at(place) as usize];
+            Found { path: std::mem::take(&mut file.path), size: file.size }
+        });
+        self.shuffle = Some(Shuffle { seed, found: Some(found), place: place + 1 });
+        next
+    }
+
+    /// The next file in the order of the paths.
+    fn walk(&mut self, summary: &mut Summary) -> Option<Found> {
         loop {
             let path = self.next_path(summary)?;
             match fs::metadata(&path) {

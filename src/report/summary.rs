@@ -6,7 +6,8 @@
 //!
 //! ```
 //! use twelvefold::report::summary::{
-//!     CorpusReport, EdgeReport, InvalidText, RunReport, SkippedFile, SphereReport, StageReport,
+//!     CheckpointReport, CorpusReport, EdgeReport, InvalidText, RunReport, SkippedFile, SphereReport,
+//!     StageReport,
 //! };
 //!
 //! let skipped = SkippedFile { path: "photo".to_owned(), reason: "empty".to_owned() };
@@ -18,6 +19,7 @@
 //!         invalid: vec![invalid],
 //!         ..CorpusReport::default()
 //!     },
+//!     checkpoints: CheckpointReport { saved: 3, failed: 0, best: Some(800) },
 //!     stages: vec![StageReport { items: 7, ..StageReport::default() }],
 //!     edges: vec![EdgeReport { items_in: 7, items_out: 7, ..EdgeReport::default() }],
 //!     spheres: vec![SphereReport { tasks: 12, ..SphereReport::default() }],
@@ -61,6 +63,16 @@ pub struct RunReport {
     pub weights_sha256: String,
     /// True where Ctrl-C ended the run before its last step.
     pub interrupted: bool,
+    /// The step of the checkpoint that the run went on from; null where it began at the beginning.
+    #[serde(default)]
+    pub resumed_from: Option<u64>,
+    /// SHA-256 over all that was trained, micro-batch after micro-batch: the same for two runs that
+    /// were served the same data in the same order.
+    #[serde(default)]
+    pub receipt: String,
+    /// What was saved on the way.
+    #[serde(default)]
+    pub checkpoints: CheckpointReport,
     /// The code path that computed.
     pub kernels: String,
     /// Trainable numbers of the model.
@@ -84,6 +96,17 @@ pub struct RunReport {
     pub settings: Value,
 }
 
+/// The checkpoints of a run, beside its outputs; of a resumed run those of its last process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointReport {
+    /// How many were saved.
+    pub saved: u64,
+    /// How many could not be, for example on a full disk.
+    pub failed: u64,
+    /// The step with the best validation loss, over the whole run.
+    pub best: Option<u64>,
+}
+
 /// What was read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CorpusReport {
@@ -91,6 +114,9 @@ pub struct CorpusReport {
     pub files: u64,
     /// Times that a file was opened.
     pub opened: u64,
+    /// Times that the text was read again because its tokens are more than `--token-memory` keeps.
+    #[serde(default)]
+    pub rewound: u64,
     /// Files that were left out.
     pub skipped: Vec<SkippedFile>,
     /// Bytes of the documents.

@@ -95,6 +95,13 @@ pub fn corpus(report: &RunReport) -> String {
             corpus.skipped.len(),
         );
     }
+    if corpus.rewound > 0 {
+        let _ = writeln!(
+            text,
+            "the text was read again {} times: its tokens are more than --token-memory keeps",
+            corpus.rewound,
+        );
+    }
     // A run that was stopped early has not counted its tokens.
     let tokens = match corpus.tokens {
         0 => String::new(),

@@ -207,6 +207,35 @@ impl Spheres {
     pub fn visit_moments(&self, visit: impl FnMut(&Tile, &[f32], &[f32])) {
         self.work.visit_moments(visit);
     }
+
+    /// Sets AdamW's moments, each as long as the parameters: for a run that goes on.
+    ///
+    /// ```
+    /// use twelvefold::engine::shutdown::Shutdown;
+    /// use twelvefold::engine::wait::Event;
+    /// use twelvefold::model::adamw::AdamW;
+    /// use twelvefold::model::{Config, Isa, Layout};
+    /// use twelvefold::spheres::{Plan, spheres};
+    /// use twelvefold::sync::Arc;
+    ///
+    /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+    /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
+    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let params = Layout::new(&config).init(1);
+    /// let (m, v) = (vec![0.5; params.len()], vec![0.25; params.len()]);
+    /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    /// let (spheres, _leaves) = spheres(plan, params, 1, None, control, shutdown);
+    /// spheres.set_moments(&m, &v);
+    /// spheres.visit_moments(|_, m, v| assert_eq!((m[0], v[0]), (0.5, 0.25)));
+    /// # Ok::<(), twelvefold::Error>(())
+    /// ```
+    ///
+    /// # Panics
+    /// When a step is open, or they are shorter.
+    pub fn set_moments(&self, m: &[f32], v: &[f32]) {
+        assert!(self.is_done(), "the moments are being written");
+        self.work.set_moments(m, v);
+    }
 }
 
 impl Sphere {

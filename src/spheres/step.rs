@@ -254,6 +254,20 @@ impl Work {
         }
     }
 
+    /// Sets the moments of every tile, from vectors as long as the parameters.
+    pub(super) fn set_moments(&self, m: &[f32], v: &[f32]) {
+        for (tile, state) in self.tiles.iter().zip(&self.states) {
+            let mut state = state.borrow_mut();
+            let mut at = 0;
+            for range in tile.ranges(&self.plan.config) {
+                let part = at..at + range.len();
+                at = part.end;
+                state.m[part.clone()].copy_from_slice(&m[range.clone()]);
+                state.v[part].copy_from_slice(&v[range]);
+            }
+        }
+    }
+
     #[expect(unsafe_code, reason = "the weights are shared; the phases keep readers from writers")]
     pub(super) fn params(&self) -> &[f32] {
         // SAFETY: callers are tasks of phase A or an evaluation, which never overlap the update

@@ -5,7 +5,7 @@
 //! | `tokenizer.json` | the tokenizer |
 //! | `model.safetensors` | the weights, named and shaped as Hugging Face's GPT-2 loads them |
 //! | `optimizer.safetensors` | AdamW's moments and where the run stands |
-//! | `config.json` | the shape of the model; without it no tool takes the folder for a model |
+//! | `config.json` | the shape of the model and the digests of the other three; without it no tool takes the folder for a model |
 //!
 //! They change together ([`FileSet`], with `config.json` as the key): all four are written beside
 //! the previous ones and synced first, so that a full disk costs nothing that was there; then
@@ -29,15 +29,21 @@
 //! that computed: under another one the bits may differ, and a resume says so), `weights_sha256`
 //! (of the `model.safetensors` that belongs to it) and whatever the run adds under `run.`. Learning
 //! rate and data order are functions of step, seed and settings, so no generator is saved.
+//!
+//! # `config.json`
+//! What Hugging Face's GPT-2 wants to know, and under `twelvefold_sha256` the SHA-256 of each of the
+//! other three files. Its own text is a function of these numbers, so that [`verify`] finds any
+//! changed byte of the set. The four names are fixed: nothing that stands in a file becomes a path.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read as _, Write};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::{FileSet, Layout};
-use super::safetensors::{self, Reader, TensorView, Written};
+use super::safetensors::{self, Reader, TensorView, Written, sha256_hex, sha256_of_file};
 use crate::error::Error;
 
 /// The files of a checkpoint, in the order in which they are written.
@@ -45,6 +51,15 @@ pub const LAYOUT: Layout = Layout {
     names: &["tokenizer.json", "model.safetensors", "optimizer.safetensors", "config.json"],
     stale: &["report.json"],
 };
+
+/// Where `config.json` holds the digests.
+const DIGESTS: &str = "twelvefold_sha256";
+
+/// The digests of all files of a set but the key, in the order of [`LAYOUT`].
+type Digests = [String; 3];
+
+/// More bytes than this are no `config.json` of ours.
+const MAX_CONFIG: u64 = 1 << 16;
 
 /// The shape of a GPT-2 model, as `config.json` says it.
 ///
@@ -73,9 +88,39 @@ pub struct Gpt2Config {
 }
 
 impl Gpt2Config {
-    /// The text of `config.json`.
+    /// The text of `config.json`, without digests.
     pub fn to_json(&self) -> String {
-        let value = json!({
+        format!("{:#}\n", self.value())
+    }
+
+    /// The text with the digests of the other files of the set, in the order of [`LAYOUT`].
+    fn with_digests(&self, digests: &Digests) -> String {
+        let mut value = self.value();
+        let named = LAYOUT.names.iter().zip(digests).map(|(name, d)| ((*name).to_owned(), d));
+        value[DIGESTS] = named.map(|(name, digest)| (name, Value::from(digest.as_str()))).collect();
+        format!("{value:#}\n")
+    }
+
+    /// Reads what [`Gpt2Config::with_digests`] wrote. None where something is missing.
+    fn parse(text: &str) -> Option<(Self, Digests)> {
+        let value: Value = serde_json::from_str(text).ok()?;
+        let number = |name: &str| usize::try_from(value.get(name)?.as_u64()?).ok();
+        let config = Gpt2Config {
+            vocab: number("vocab_size")?,
+            context: number("n_positions")?,
+            width: number("n_embd")?,
+            layers: number("n_layer")?,
+            heads: number("n_head")?,
+            end_of_document: u32::try_from(number("eos_token_id")?).ok()?,
+        };
+        config.width.checked_mul(4)?;
+        let digest = |name: &str| Some(value.get(DIGESTS)?.get(name)?.as_str()?.to_owned());
+        let [tokenizer, model, optimizer, _] = *LAYOUT.names else { return None };
+        Some((config, [digest(tokenizer)?, digest(model)?, digest(optimizer)?]))
+    }
+
+    fn value(&self) -> Value {
+        json!({
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",
             "vocab_size": self.vocab,
@@ -99,8 +144,7 @@ impl Gpt2Config {
             "bos_token_id": self.end_of_document,
             "eos_token_id": self.end_of_document,
             "torch_dtype": "float32",
-        });
-        format!("{value:#}\n")
+        })
     }
 
     /// The tensors of `model.safetensors` with their shapes in the file, in no particular order.
@@ -218,10 +262,83 @@ pub fn save(folder: impl AsRef<Path>, checkpoint: &Checkpoint<'_>) -> Result<Wri
     let written =
         set.stage(model, |file| safetensors::write(file, &BTreeMap::new(), checkpoint.weights))?;
     let metadata = state_metadata(checkpoint.state, &written.sha256);
-    set.stage(optimizer, |file| safetensors::write(file, &metadata, &moments))?;
-    set.stage(key, |file| file.write_all(config.to_json().as_bytes()))?;
+    let moments = set.stage(optimizer, |file| safetensors::write(file, &metadata, &moments))?;
+    let text = sha256_hex(checkpoint.tokenizer.as_bytes());
+    let config = config.with_digests(&[text, written.sha256.clone(), moments.sha256]);
+    set.stage(key, |file| file.write_all(config.as_bytes()))?;
     set.commit()?;
     Ok(written)
+}
+
+/// A checkpoint whose every byte was checked; see [`verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The shape of the model.
+    pub config: Gpt2Config,
+    /// Where the run stands.
+    pub state: RunState,
+    /// The digest of `model.safetensors`.
+    pub weights_sha256: String,
+}
+
+/// Checks that a checkpoint is whole: each file is there and has the digest that `config.json` says,
+/// and `config.json` is what was written. Files are read in pieces; nothing is allocated for what a
+/// header claims.
+///
+/// ```
+/// use twelvefold::train::checkpoint::{Verified, verify};
+/// use twelvefold::train::{Cancel, Options, run};
+///
+/// let folder = tempfile::tempdir()?;
+/// let options = Options {
+///     out: folder.path().join("run"),
+///     tokenizer: "bytes".to_owned(),
+///     story_bytes: 20_000,
+///     steps: 2,
+///     layers: 1,
+///     heads: 1,
+///     width: 8,
+///     context: 16,
+///     ..Options::default()
+/// };
+/// let report = run(&options, &Cancel::new(), &mut ())?;
+/// let Verified { state, weights_sha256, .. } = verify(&options.out)?;
+/// assert_eq!((state.step, weights_sha256), (2, report.weights_sha256));
+///
+/// std::fs::write(options.out.join("tokenizer.json"), "{}")?;
+/// assert!(verify(&options.out).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Input`] or [`Error::Io`] with the file that is not as it was written.
+pub fn verify(folder: impl AsRef<Path>) -> Result<Verified, Error> {
+    let folder = folder.as_ref();
+    let key = folder.join("config.json");
+    let mut text = String::new();
+    let read = File::open(&key).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text));
+    read.map_err(|e| Error::io("read", &key, e))?;
+    let damaged = |path: &Path, what: &str| {
+        Error::input(format!("{} is not as it was written: {what}", path.display()), "")
+    };
+    let Some((config, digests)) = Gpt2Config::parse(&text) else {
+        return Err(damaged(&key, "it does not say the model's shape and the files' digests"));
+    };
+    if config.with_digests(&digests) != text {
+        return Err(damaged(&key, "it is not the text that these numbers give"));
+    }
+    for (name, digest) in LAYOUT.names.iter().zip(&digests) {
+        let path = folder.join(name);
+        if sha256_of_file(&path)? != *digest {
+            return Err(damaged(&path, "its SHA-256 is not the one in config.json"));
+        }
+    }
+    let optimizer = folder.join("optimizer.safetensors");
+    let (state, weights_sha256) = run_state(&Reader::open(&optimizer)?)?;
+    if weights_sha256 != digests[1] {
+        return Err(damaged(&optimizer, "it belongs to other weights"));
+    }
+    Ok(Verified { config, state, weights_sha256 })
 }
 
 /// The tensors are those of the config, each once, in its shape.

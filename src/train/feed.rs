@@ -1,5 +1,6 @@
 //! What the batcher hands to the control sphere.
 
+use super::standing::Served;
 use crate::corpus::batcher::{self, Batcher, Sequences};
 use crate::corpus::ngram::{Counts, Order, Score};
 use crate::corpus::{Invalid, Token};
@@ -7,8 +8,10 @@ use crate::corpus::{Invalid, Token};
 /// One item on the way to the control sphere.
 #[derive(Debug)]
 pub(super) enum Feed {
-    /// All sequences of a step.
-    Train { sequences: Sequences, step: u64 },
+    /// All sequences of a step, and the receipt up to it.
+    Train { sequences: Sequences, step: u64, served: Served },
+    /// A resumed run has passed what was trained; whether that was the same data.
+    Passed { served: Served, same: bool },
     /// At most a micro-batch of validation sequences; `last` ends the validation.
     Validate { sequences: Sequences, last: bool, is_final: bool },
     /// After the last validation.

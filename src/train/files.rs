@@ -334,11 +334,11 @@ pub struct RunFolder {
 }
 
 /// A folder that has one of these already holds a run.
-const MARKS: [&str; 2] = ["report.json", "model.safetensors"];
+const MARKS: [&str; 3] = ["report.json", "model.safetensors", "checkpoints"];
 
 impl RunFolder {
     /// Makes the folder where it is missing, and takes it for a run. It is refused where it already
-    /// holds a run, unless `overwrite`, where another process is using it, and where nothing can be
+    /// holds a run, unless `overwrite` (or the run is resumed), where another process is using it, and where nothing can be
     /// written to it: at once, not after the training. Other files in it are left alone.
     ///
     /// # Errors
@@ -364,7 +364,8 @@ impl RunFolder {
             if !overwrite && exists(&path.join(mark))? {
                 return Err(Error::input(
                     format!("{} already holds a run ({mark})", path.display()),
-                    "choose another folder with --out, or replace the run with --overwrite",
+                    "go on with it with --resume, replace it with --overwrite, or choose another folder \
+                     with --out",
                 ));
             }
         }
@@ -399,7 +400,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn sync_folder(folder: &Path) -> Result<(), Error> {
+pub(super) fn sync_folder(folder: &Path) -> Result<(), Error> {
     let synced = File::open(folder).and_then(|f| f.sync_all());
     match synced {
         // Some file systems cannot sync a folder; there is nothing more to do on those.
@@ -408,7 +409,7 @@ fn sync_folder(folder: &Path) -> Result<(), Error> {
     }
 }
 
-fn exists(path: &Path) -> Result<bool, Error> {
+pub(super) fn exists(path: &Path) -> Result<bool, Error> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),

@@ -1,17 +1,15 @@
 //! After the last step: checkpoint, sample, report.
 
-use super::checkpoint::{Checkpoint, Gpt2Config, RunState, save};
 use super::files::{RunFolder, write_atomically};
 use super::options::Options;
 use super::outcome::Results;
-use super::run::{End, Trained};
-use super::safetensors::TensorView;
 use super::sample::{Limits, Sampler, generate};
+use super::snapshot;
+use super::training::{End, Trained};
 use crate::error::Error;
 use crate::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
 use crate::report::summary::{CorpusReport, InvalidText, SkippedFile};
 use crate::report::{Observer, RunReport};
-use std::collections::BTreeMap;
 
 /// Tokens of the sample that a run prints.
 const SAMPLE_TOKENS: usize = 160;
@@ -25,9 +23,11 @@ pub(super) fn finish(
     mut results: Results,
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
-    let written = checkpoint(options, folder, &trained, results.steps())?;
+    let state = results.standing(options).to_state(options, Isa::detect()?.name());
+    let Trained { spheres, config, tokenizer, .. } = &trained;
+    let written = snapshot::write(folder.path(), spheres, config, tokenizer, &state)?;
     let mut report = results.report();
-    report.weights_sha256 = written;
+    report.weights_sha256 = written.sha256;
     report.interrupted = trained.end == End::Interrupted;
     report.parameters =
         Layout::new(&trained.config).tensors().iter().map(|t| t.range.len() as u64).sum();
@@ -66,6 +66,7 @@ fn corpus(trained: &Trained) -> CorpusReport {
     CorpusReport {
         files: summary.files,
         opened: summary.opened,
+        rewound: summary.rewound,
         skipped: skipped.collect(),
         bytes: summary.bytes,
         documents: summary.documents,
@@ -78,84 +79,6 @@ fn corpus(trained: &Trained) -> CorpusReport {
             })
             .collect(),
     }
-}
-
-/// Writes the checkpoint; gives the digest of the weights.
-fn checkpoint(
-    options: &Options,
-    folder: &RunFolder,
-    trained: &Trained,
-    steps: u64,
-) -> Result<String, Error> {
-    let config = &trained.config;
-    let layout = Layout::new(config);
-    let (mut m, mut v) = (vec![0.0; layout.len()], vec![0.0; layout.len()]);
-    trained.spheres.visit_moments(|tile, tile_m, tile_v| {
-        let mut at = 0;
-        for range in tile.ranges(config) {
-            let part = at..at + range.len();
-            at = part.end;
-            m[range.clone()].copy_from_slice(&tile_m[part.clone()]);
-            v[range].copy_from_slice(&tile_v[part]);
-        }
-    });
-    let state = RunState {
-        step: steps,
-        seed: options.seed,
-        position: steps * options.sequences_per_step() as u64,
-        kernels: kernels()?,
-        extra: settings(options),
-    };
-    let tokenizer = format!("{:#}\n", trained.tokenizer.to_json());
-    let written = trained.spheres.with_params(|params| {
-        save(
-            folder.path(),
-            &Checkpoint {
-                config: Gpt2Config {
-                    vocab: config.vocab,
-                    context: config.context,
-                    width: config.width,
-                    layers: config.layers,
-                    heads: config.heads,
-                    end_of_document: trained.tokenizer.end_of_document(),
-                },
-                tokenizer: &tokenizer,
-                weights: &views(&layout, params),
-                first: &views(&layout, &m),
-                second: &views(&layout, &v),
-                state: &state,
-            },
-        )
-    })?;
-    Ok(written.sha256)
-}
-
-fn kernels() -> Result<String, Error> {
-    Ok(Isa::detect()?.name().to_owned())
-}
-
-/// The settings that decide the weights, for a resume to compare.
-fn settings(options: &Options) -> BTreeMap<String, String> {
-    let mut settings = BTreeMap::new();
-    if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(options) {
-        for (name, value) in all {
-            // Where the text and the outputs lie, and how many threads there are, decides nothing.
-            if !["paths", "out", "overwrite", "spheres", "tokenizers"].contains(&name.as_str()) {
-                settings.insert(name, value.to_string());
-            }
-        }
-    }
-    settings
-}
-
-fn views<'a>(layout: &Layout, values: &'a [f32]) -> Vec<TensorView<'a>> {
-    let view = |tensor: &crate::model::Tensor| TensorView {
-        name: tensor.name.clone(),
-        shape: tensor.shape.clone(),
-        data: &values[tensor.range.clone()],
-        transpose: false,
-    };
-    layout.tensors().iter().map(view).collect()
 }
 
 fn sample(options: &Options, trained: &Trained) -> Result<String, Error> {

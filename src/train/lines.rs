@@ -1,7 +1,8 @@
 //! The production lines of a run: which threads there are, what connects them, who wakes whom.
 
+use super::batch::{Batch, Menu};
 use super::feed::Feed;
-use super::stages::{Batch, DEPTH, Inlet, Learn, Learned, Load, Menu, Outlet, Text, Tokenize};
+use super::stages::{Again, Chunks, DEPTH, Inlet, Learn, Learned, Load, Outlet, Text, Tokenize};
 use crate::corpus::batcher::{Batcher, Sequences};
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
@@ -58,6 +59,26 @@ type Inlets = Vec<(Arc<Event>, Inlet<Chunk>)>;
 
 /// What hands the source on when the loader is done with it.
 pub(super) type SourceBack = Receiver<Box<dyn Source>>;
+
+/// A line from the loader to the tokenizers, still without its batcher.
+pub(super) struct Tokenizing {
+    pub(super) texts: Texts,
+    pub(super) source: SourceBack,
+    pub(super) again: Asking,
+}
+
+/// The batcher's event, and what asks the loader for another pass.
+pub(super) type Asking = (Arc<Event>, Sender<Again>);
+
+/// When the loader reads.
+enum Reads {
+    /// Once, for tokenizers that learn.
+    Once,
+    /// At once, and again when it is asked.
+    Now(Receiver<Again>),
+    /// When it is asked: the first pass is there already.
+    Later(Receiver<Again>),
+}
 
 struct Start {
     thread: String,
@@ -154,8 +175,13 @@ impl Line {
     }
 
     /// The loader's thread, and what its `tokenizers` receivers sleep on and receive from.
-    fn load(&mut self, source: Box<dyn Source>, tokenizers: usize) -> (Inlets, SourceBack) {
-        let event = self.event();
+    fn load(
+        &mut self,
+        event: Arc<Event>,
+        source: Box<dyn Source>,
+        tokenizers: usize,
+        reads: Reads,
+    ) -> (Inlets, SourceBack) {
         let mut outlets = Vec::new();
         let mut inlets = Vec::new();
         for worker in 0..tokenizers {
@@ -165,7 +191,11 @@ impl Line {
             inlets.push((tok, inlet));
         }
         let (done, read) = edge("source", 1, &event, &self.control.clone());
-        let load = Load::new(source, outlets, done);
+        let load = match reads {
+            Reads::Once => Load::new(source, outlets, done, None),
+            Reads::Now(again) => Load::new(source, outlets, done, Some(again)),
+            Reads::Later(again) => Load::new(source, outlets, done, Some(again)).waiting(),
+        };
         self.stage(("tf-load".to_owned(), "load", 0), event, load, Load::finish);
         (inlets, read)
     }
@@ -175,13 +205,15 @@ impl Line {
         &mut self,
         source: Box<dyn Source>,
         spec: TokenizerSpec,
-        tokenizers: usize,
+        (tokenizers, memory): (usize, u64),
     ) -> (Vec<Receiver<Learned>>, SourceBack) {
-        let (inlets, read) = self.load(source, tokenizers);
+        let event = self.event();
+        let (inlets, read) = self.load(event, source, tokenizers, Reads::Once);
+        let room = memory / tokenizers as u64;
         let mut results = Vec::new();
         for (worker, (event, inlet)) in inlets.into_iter().enumerate() {
             let (done, result) = edge("learned", 1, &event, &self.control.clone());
-            let learn = Learn::new(worker, inlet, Learner::new(spec), done);
+            let learn = Learn::new(worker, inlet, Learner::new(spec), room, done);
             self.stage((format!("tf-tok-{worker}"), "learn", worker), event, learn, Learn::finish);
             results.push(result);
         }
@@ -194,36 +226,59 @@ impl Line {
         source: Box<dyn Source>,
         tokenizer: &Arc<Tokenizer>,
         tokenizers: usize,
-    ) -> (Texts, SourceBack) {
-        let (inlets, read) = self.load(source, tokenizers);
-        let text = |(event, input)| {
-            let (tokenizer, encoder) = (tokenizer.clone(), Box::new(Encoder::default()));
-            (event, Text::Chunks { input, tokenizer, encoder })
-        };
-        (inlets.into_iter().map(text).collect(), read)
+    ) -> Tokenizing {
+        let (chunks, line) = self.reading(source, tokenizer, tokenizers, Reads::Now);
+        let texts = chunks.into_iter().map(|(event, chunks)| (event, Text::Chunks(chunks)));
+        Tokenizing { texts: texts.collect(), ..line }
     }
 
-    /// Tokenizers that expand what the first pass kept.
+    /// Tokenizers that expand what the first pass kept, and read later passes from a loader.
     pub(super) fn expanding(
         &mut self,
-        learned: impl Iterator<Item = (Vec<PieceChunk>, Expansion)>,
-    ) -> Texts {
-        learned
-            .map(|(kept, expansion)| {
-                (self.event(), Text::Pieces { kept: kept.into_iter(), expansion })
-            })
-            .collect()
+        source: Box<dyn Source>,
+        tokenizer: &Arc<Tokenizer>,
+        learned: Vec<(Vec<PieceChunk>, Expansion)>,
+    ) -> Tokenizing {
+        let count: usize = learned.iter().map(|(kept, _)| kept.len()).sum();
+        let (chunks, line) = self.reading(source, tokenizer, learned.len(), Reads::Later);
+        let last = count % learned.len();
+        let texts = chunks.into_iter().zip(learned).enumerate().map(|(worker, (place, pieces))| {
+            let ((event, then), (kept, expansion)) = (place, pieces);
+            let (kept, ends) = (kept.into_iter(), worker == last);
+            (event, Text::Pieces { kept, expansion, ends, then })
+        });
+        Tokenizing { texts: texts.collect(), ..line }
+    }
+
+    /// A loader that can be asked, and what its tokenizers take; the texts are still missing.
+    fn reading(
+        &mut self,
+        source: Box<dyn Source>,
+        tokenizer: &Arc<Tokenizer>,
+        tokenizers: usize,
+        reads: impl FnOnce(Receiver<Again>) -> Reads,
+    ) -> (Vec<(Arc<Event>, Chunks)>, Tokenizing) {
+        let (batch, load) = (self.event(), self.event());
+        // What asks is no item of the corpus, and so none of the ledger.
+        let (again, asked) = edge("again", 1, &batch, &load);
+        let (inlets, source) = self.load(load, source, tokenizers, reads(asked));
+        let chunks = |(event, input)| {
+            let (tokenizer, encoder) = (tokenizer.clone(), Box::new(Encoder::default()));
+            (event, Chunks { input, tokenizer, encoder })
+        };
+        let line = Tokenizing { texts: Vec::new(), source, again: (batch, again) };
+        (inlets.into_iter().map(chunks).collect(), line)
     }
 
     /// Tokenizers and batcher, up to the edge from which the control thread receives.
     pub(super) fn batching(
         &mut self,
-        texts: Texts,
+        (texts, again): (Texts, Asking),
         batcher: Batcher,
         menu: Menu,
         tokenizer: &Tokenizer,
     ) -> (Receiver<Feed>, Sender<Sequences>) {
-        let event = self.event();
+        let (event, again) = again;
         let mut inlets = Vec::new();
         for (worker, (tok, text)) in texts.into_iter().enumerate() {
             let (outlet, inlet): (Outlet<TokenChunk>, _) =
@@ -236,7 +291,7 @@ impl Line {
         let (tx, rx) = self.edge("batch-spheres", 2, &event, &control);
         let (back_tx, back_rx) = edge("batch-spheres", DEPTH, &control, &event);
         let stop = self.shutdown.clone();
-        let batch = Batch::new(inlets, batcher, menu, tokenizer, tx, back_rx, stop);
+        let batch = Batch::new(inlets, batcher, menu, tokenizer, (tx, back_rx), again, stop);
         self.stage(("tf-batch".to_owned(), "batch", 0), event, batch, drop);
         (rx, back_tx)
     }

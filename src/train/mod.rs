@@ -3,8 +3,12 @@
 //! [`run()`] wires the stages and the spheres together and is the control sphere. The rest is what it
 //! is made of.
 
+mod batch;
 mod cancel;
 pub mod checkpoint;
+mod checkpoints;
+pub mod explain;
+pub mod export;
 mod feed;
 pub mod files;
 mod finish;
@@ -12,13 +16,17 @@ mod lines;
 pub mod options;
 mod outcome;
 mod receive;
+mod resume;
 mod run;
 pub mod safetensors;
 pub mod sample;
 pub mod schedule;
+mod snapshot;
 mod stages;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod training;
 
 pub use cancel::Cancel;
 pub use options::Options;

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::corpus::tokenizer::TokenizerSpec;
 use crate::error::Error;
@@ -81,6 +81,47 @@ pub const CONTEXT: Range = Range::new("--context", 1, 65_536);
 pub const BATCH: Range = Range::new("--batch", 1, 4096);
 /// Micro-batches in a step.
 pub const MICRO_BATCHES: Range = Range::new("--micro-batches", 1, 4096);
+/// Steps between two checkpoints; 0: none but the outputs.
+///
+/// ```
+/// use twelvefold::train::options::CHECKPOINT_EVERY;
+///
+/// assert_eq!(CHECKPOINT_EVERY.parse::<u64>("0"), Ok(0));
+/// ```
+pub const CHECKPOINT_EVERY: Range = Range::new("--checkpoint-every", 0, 1_000_000_000);
+/// The last checkpoints that are kept; the best one is kept too.
+///
+/// ```
+/// use twelvefold::train::options::KEEP_CHECKPOINTS;
+///
+/// assert!(KEEP_CHECKPOINTS.parse::<usize>("0").is_err());
+/// ```
+pub const KEEP_CHECKPOINTS: Range = Range::new("--keep-checkpoints", 1, 10_000);
+
+const SIZE: &str = "it must be a number of bytes from 4K up, such as 800M or 4G";
+
+/// A size from the command line: a number of bytes, or of K, M or G, each 1024 of the one before.
+///
+/// ```
+/// use twelvefold::train::options::parse_size;
+///
+/// assert_eq!(parse_size("2M"), Ok(2 << 20));
+/// assert!(parse_size("2.5G").is_err());
+/// ```
+///
+/// # Errors
+/// What is accepted, in words.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let unit = units.iter().find_map(|(u, shift)| Some((text.strip_suffix(*u)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((text, 0));
+    let number = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    let bytes = number.and_then(|n| n.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes >= LEAST_MEMORY).ok_or_else(|| SIZE.to_owned())
+}
+
+/// A chunk of tokens or so.
+const LEAST_MEMORY: u64 = 1 << 12;
 
 const LR: &str = "it must be a number above 0, at most 1";
 
@@ -127,7 +168,8 @@ pub fn parse_tokenizer(text: &str) -> Result<String, String> {
 /// options.validate()?;
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Files and folders to train on; none: the built-in stories.
     pub paths: Vec<PathBuf>,
@@ -135,6 +177,18 @@ pub struct Options {
     pub out: PathBuf,
     /// Replace a run that `out` already holds.
     pub overwrite: bool,
+    /// Go on with the run that `out` holds, from its newest whole checkpoint; from the beginning where
+    /// there is none.
+    pub resume: bool,
+    /// Resume also where a setting or the text is not what it was. The result is then no longer that
+    /// of a run that was never interrupted.
+    pub allow_changes: bool,
+    /// Steps between two checkpoints; 0: none but the outputs at the end.
+    pub checkpoint_every: u64,
+    /// Minutes after which a checkpoint is saved although its step has not come; 0: never.
+    pub checkpoint_minutes: u64,
+    /// How many of the last checkpoints are kept; the one with the best validation loss is kept too.
+    pub keep_checkpoints: usize,
     /// Workers that compute; the result does not depend on it.
     pub spheres: usize,
     /// Threads that turn text into tokens; the result does not depend on it.
@@ -165,9 +219,15 @@ pub struct Options {
     pub weight_decay: f32,
     /// The largest global norm of a gradient; larger ones are scaled down to it. 0: any.
     pub clip: f32,
+    /// The most bytes of tokens that are kept; with more, the text is read again for each epoch. The
+    /// result does not depend on it.
+    pub token_memory: u64,
     /// Steps between two validations; 0: only at the end.
     pub eval_interval: u64,
-    /// Sequences within which the order is shuffled.
+    /// Whether files come in an order that the seed decides; otherwise in that of the paths. It is the
+    /// same in every epoch.
+    pub shuffle_files: bool,
+    /// Sequences within which the order is shuffled, anew in every epoch.
     pub shuffle_window: usize,
     /// Bytes of built-in stories, where there are no paths.
     pub story_bytes: u64,
@@ -179,6 +239,11 @@ impl Default for Options {
             paths: Vec::new(),
             out: PathBuf::from("run"),
             overwrite: false,
+            resume: false,
+            allow_changes: false,
+            checkpoint_every: 400,
+            checkpoint_minutes: 10,
+            keep_checkpoints: 3,
             spheres: 2,
             tokenizers: 2,
             steps: 5200,
@@ -194,7 +259,9 @@ impl Default for Options {
             warmup: None,
             weight_decay: 0.1,
             clip: 1.0,
+            token_memory: 1 << 30,
             eval_interval: 400,
+            shuffle_files: true,
             shuffle_window: 4096,
             story_bytes: 4_000_000,
         }
@@ -207,7 +274,7 @@ impl Options {
     /// # Errors
     /// [`Error::Setting`] with the flag, its value and what is accepted.
     pub fn validate(&self) -> Result<(), Error> {
-        let checks: [(Range, usize); 8] = [
+        let checks: [(Range, usize); 9] = [
             (SPHERES, self.spheres),
             (TOKENIZERS, self.tokenizers),
             (LAYERS, self.layers),
@@ -216,17 +283,27 @@ impl Options {
             (CONTEXT, self.context),
             (BATCH, self.batch),
             (MICRO_BATCHES, self.micro_batches),
+            (KEEP_CHECKPOINTS, self.keep_checkpoints),
         ];
         for (range, value) in checks {
             range.check(value as u64)?;
         }
         STEPS.check(self.steps)?;
+        CHECKPOINT_EVERY.check(self.checkpoint_every)?;
+        if self.resume && self.overwrite {
+            let allowed =
+                "give one of the two: --resume goes on with the run, --overwrite replaces it";
+            return Err(refuse("--resume", "with --overwrite", allowed));
+        }
         if !self.width.is_multiple_of(self.heads) {
             return Err(refuse("--heads", self.heads, format!("{} fit", self.fitting_heads())));
         }
         self.tokenizer.parse::<TokenizerSpec>()?;
         if !(self.lr > 0.0 && self.lr <= 1.0) {
             return Err(refuse("--lr", self.lr, LR));
+        }
+        if self.token_memory < LEAST_MEMORY {
+            return Err(refuse("--token-memory", self.token_memory, SIZE));
         }
         self.validate_library_side()
     }

@@ -3,6 +3,7 @@
 use super::lines::Line;
 use super::options::Options;
 use super::schedule::Schedule;
+use super::standing::{Served, Standing};
 use crate::engine::edge::EdgeCount;
 use crate::engine::stage::{StageCount, Step};
 use crate::error::Error;
@@ -48,7 +49,14 @@ struct Done {
 pub(super) struct Results {
     started: Instant,
     schedule: Schedule,
+    /// Of this process; the last steps of those before it, by targets and loss.
     steps: Vec<Done>,
+    before: Vec<(u64, f64)>,
+    served: Served,
+    /// Step and position where this process began.
+    start: (u64, u64),
+    validated: u64,
+    best: Option<(u64, f64)>,
     /// Seconds of steps and validations.
     computing: f64,
     /// Processor time of the process when the steps began.
@@ -73,6 +81,11 @@ impl Results {
                 steps: options.steps,
             },
             steps: Vec::with_capacity(steps),
+            before: Vec::new(),
+            served: Served::default(),
+            start: (0, 0),
+            validated: 0,
+            best: None,
             computing: 0.0,
             cpu_before: None,
             grad_norm: 0.0,
@@ -88,6 +101,54 @@ impl Results {
                 ..RunReport::default()
             },
         }
+    }
+
+    /// Goes on from where a checkpoint stands.
+    pub(super) fn restore(&mut self, standing: &Standing) {
+        self.report.resumed_from = Some(standing.step);
+        self.report.steps = standing.step;
+        self.report.tokens = standing.tokens;
+        self.before.clone_from(&standing.recent);
+        self.start = (standing.step, standing.position);
+        self.validated = standing.validated;
+        self.best = standing.best;
+    }
+
+    /// Where the run stands now, for a checkpoint.
+    pub(super) fn standing(&self, options: &Options) -> Standing {
+        let here = (self.report.steps - self.start.0) * options.sequences_per_step() as u64;
+        Standing {
+            step: self.report.steps,
+            position: self.start.1 + here,
+            served: self.served,
+            tokens: self.report.tokens,
+            recent: self.last_losses(),
+            validated: self.validated,
+            best: self.best,
+        }
+    }
+
+    /// Everything up to here was served.
+    pub(super) fn serve(&mut self, served: Served) {
+        self.served = served;
+    }
+
+    /// The step with the best validation so far.
+    pub(super) fn best(&self) -> Option<u64> {
+        self.best.map(|(step, _)| step)
+    }
+
+    /// Counts a checkpoint that was saved, or could not be.
+    pub(super) fn checkpoint(&mut self, saved: bool) {
+        let count = &mut self.report.checkpoints;
+        *if saved { &mut count.saved } else { &mut count.failed } += 1;
+    }
+
+    /// Targets and losses of the last steps, those of an earlier process included.
+    fn last_losses(&self) -> Vec<(u64, f64)> {
+        let here = self.recent().iter().map(|done| (done.targets, done.loss));
+        let all: Vec<(u64, f64)> = self.before.iter().copied().chain(here).collect();
+        all[all.len().saturating_sub(RECENT)..].to_vec()
     }
 
     /// Keeps the counters of the first pass, whose line ends before the steps begin.
@@ -125,12 +186,17 @@ impl Results {
     /// Books a validation.
     pub(super) fn validation(&mut self, outcome: &Outcome, is_final: bool, seconds: f64) {
         self.computing += seconds;
+        self.validated = self.report.steps;
         if outcome.targets == 0 {
             return;
         }
-        self.interim = Some(outcome.loss());
+        let loss = outcome.loss();
+        self.interim = Some(loss);
         if is_final {
             self.last_validation = Some(*outcome);
+        } else if self.best.is_none_or(|(_, best)| loss < best) {
+            // The last validation is over other text, and no rival of those before.
+            self.best = Some((self.report.steps, loss));
         }
     }
 
@@ -187,7 +253,10 @@ impl Results {
             abandoned: edge.abandoned,
             high_water: edge.high_water,
         };
-        self.report.edges = edges.into_iter().map(edge).collect();
+        self.report.edges.clear();
+        for edge in edges.into_iter().map(edge) {
+            merge_edge(&mut self.report.edges, edge);
+        }
         self.report.edges.push(EdgeReport {
             name: "sphere-tasks".to_owned(),
             items_in: tasks.made,
@@ -197,7 +266,9 @@ impl Results {
         });
         self.report.spheres = spheres.counts().iter().map(sphere_report).collect();
         self.report.stages = std::mem::take(&mut self.first_stages);
-        self.report.stages.extend(stage_reports(line));
+        for stage in stage_reports(line) {
+            merge_stage(&mut self.report.stages, stage);
+        }
         // The batcher's items are what it fed, not its steps.
         let fed = self.report.edges.iter().find(|e| e.name == "batch-spheres").map(|e| e.items_in);
         if let Some(batch) = self.report.stages.iter_mut().find(|s| s.name == "batch") {
@@ -226,9 +297,11 @@ impl Results {
             self.steps.iter().map(|done| done.targets as f64 / done.seconds).collect();
         rates.sort_by(f64::total_cmp);
         report.tokens_per_second = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
-        let recent = self.recent();
-        let targets: u64 = recent.iter().map(|done| done.targets).sum();
-        let sum: f64 = recent.iter().map(|done| done.loss * done.targets as f64).sum();
+        let recent = self.last_losses();
+        let targets: u64 = recent.iter().map(|(targets, _)| targets).sum();
+        let sum: f64 = recent.iter().map(|(targets, loss)| loss * *targets as f64).sum();
+        report.receipt = self.served.receipt.to_string();
+        report.checkpoints.best = self.best();
         report.train_loss = (targets > 0).then(|| sum / targets as f64);
         report
     }
@@ -242,6 +315,32 @@ fn cpu_seconds() -> Option<f64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = |field: Option<&str>| field?.parse::<u64>().ok();
     Some((ticks(fields.next())? + ticks(fields.next())?) as f64 / 100.0)
+}
+
+/// Adds an edge; one of an earlier line by the same name is the same edge to people.
+fn merge_edge(edges: &mut Vec<EdgeReport>, edge: EdgeReport) {
+    match edges.iter_mut().find(|known| known.name == edge.name) {
+        None => edges.push(edge),
+        Some(known) => {
+            known.items_in += edge.items_in;
+            known.items_out += edge.items_out;
+            known.abandoned += edge.abandoned;
+            known.high_water = known.high_water.max(edge.high_water);
+        }
+    }
+}
+
+/// The same for a stage.
+fn merge_stage(stages: &mut Vec<StageReport>, stage: StageReport) {
+    match stages.iter_mut().find(|known| known.name == stage.name) {
+        None => stages.push(stage),
+        Some(known) => {
+            known.items += stage.items;
+            known.busy_seconds += stage.busy_seconds;
+            known.starved_seconds += stage.starved_seconds;
+            known.blocked_seconds += stage.blocked_seconds;
+        }
+    }
 }
 
 fn unbalanced(name: &str, items_in: u64, out: u64, abandoned: u64) -> Error {

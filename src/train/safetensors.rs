@@ -207,7 +207,18 @@ impl Write for Hashing<'_> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// SHA-256 of bytes, in hexadecimal.
+///
+/// ```
+/// use twelvefold::train::safetensors::sha256_hex;
+///
+/// assert!(sha256_hex(b"").starts_with("e3b0c442"));
+/// ```
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // Writing to a String cannot fail.
         text

@@ -1,4 +1,4 @@
-//! The stages before the spheres, as things a thread steps: load, learn or tokenize, batch.
+//! The stages before the batcher, as things a thread steps: load, learn or tokenize.
 //!
 //! ```text
 //! load ──chunk k──▶ tokenize k ──tokens k──▶ batch ──feed──▶ control sphere
@@ -7,15 +7,15 @@
 //!
 //! Chunk `i` goes to tokenizer `i mod N` and comes back from it, so the stream is in the order of
 //! the input whatever N is, and no more chunks exist than the rings hold.
+//!
+//! After the last chunk comes an empty one that says so. The loader then waits until the batcher asks
+//! for the text once more, or goes, which it does at once where it keeps all tokens.
 
-use super::feed::Feed;
-use crate::corpus::batcher::{Batcher, Next, Sequences};
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer};
-use crate::corpus::{Chunk, Invalid, Source, TokenChunk};
+use crate::corpus::{Chunk, Source, TokenChunk};
 use crate::engine::BoxError;
 use crate::engine::edge::{Receiver, RecvError, SendError, Sender};
-use crate::engine::shutdown::Shutdown;
 use crate::engine::stage::{Step, Stepped};
 use crate::inject;
 use crate::sync::Arc;
@@ -88,7 +88,7 @@ pub(super) struct Inlet<T> {
 
 impl<T: Send> Inlet<T> {
     /// The buffer goes back; where its maker has gone, or has enough, it is dropped.
-    fn give_back(&mut self, buffer: T) {
+    pub(super) fn give_back(&mut self, buffer: T) {
         let _ = self.back.try_send(buffer);
     }
 }
@@ -100,15 +100,41 @@ pub(super) struct Load {
     out: Vec<Outlet<Chunk>>,
     done: Sender<Box<dyn Source>>,
     next: u64,
+    /// Who asks for another pass; none in the first pass of a tokenizer that learns.
+    again: Option<Receiver<Again>>,
+    waits: bool,
 }
+
+/// Asks the loader for the text once more.
+#[derive(Debug)]
+pub(super) struct Again;
 
 impl Load {
     pub(super) fn new(
         source: Box<dyn Source>,
         out: Vec<Outlet<Chunk>>,
         done: Sender<Box<dyn Source>>,
+        again: Option<Receiver<Again>>,
     ) -> Self {
-        Load { source, out, done, next: 0 }
+        Load { source, out, done, next: 0, again, waits: false }
+    }
+
+    /// The source has been read before: it is read when somebody asks.
+    pub(super) fn waiting(self) -> Self {
+        Load { waits: true, ..self }
+    }
+
+    /// Begins another pass when it is asked for.
+    fn wait(&mut self) -> Result<Step, BoxError> {
+        match self.again.as_mut().map(Receiver::try_recv) {
+            Some(Ok(Again)) => {
+                self.source.rewind()?;
+                self.waits = false;
+                Ok(Step::Worked)
+            }
+            Some(Err(RecvError::Empty)) => Ok(Step::Starved),
+            Some(Err(RecvError::Closed)) | None => Ok(Step::Done),
+        }
     }
 
     /// Hands the source on, with what it counted, once it is read or the run has ended.
@@ -121,6 +147,9 @@ impl Load {
 
 impl Stepped for Load {
     fn step(&mut self) -> Result<Step, BoxError> {
+        if self.waits {
+            return self.wait();
+        }
         let tokenizers = self.out.len() as u64;
         let outlet = &mut self.out[(self.next % tokenizers) as usize];
         if outlet.pending.is_none() {
@@ -128,14 +157,18 @@ impl Stepped for Load {
                 return Ok(outlet.no_buffer());
             };
             inject::point("load", 0, self.next)?;
-            if !self.source.fill(&mut chunk)? {
+            let more = self.source.fill(&mut chunk)?;
+            if !more && self.again.is_none() {
                 return Ok(Step::Done);
             }
+            chunk.ends_pass = !more;
             outlet.pending = Some(chunk);
         }
+        let ends = outlet.pending.as_ref().is_some_and(|chunk| chunk.ends_pass);
         match outlet.flush() {
             Sent::Clear => {
                 self.next += 1;
+                self.waits = ends;
                 Ok(Step::Worked)
             }
             Sent::Blocked => Ok(Step::Blocked),
@@ -155,6 +188,8 @@ pub(super) struct Learn {
     input: Inlet<Chunk>,
     learner: Learner,
     kept: Vec<PieceChunk>,
+    /// Bytes of pieces that this worker may keep.
+    room: u64,
     done: Sender<Learned>,
     items: u64,
 }
@@ -163,7 +198,8 @@ pub(super) struct Learn {
 #[derive(Debug)]
 pub(super) struct Learned {
     pub(super) learner: Learner,
-    pub(super) kept: Vec<PieceChunk>,
+    /// The pieces of its chunks; none where there were more than it may keep.
+    pub(super) kept: Option<Vec<PieceChunk>>,
 }
 
 impl Learn {
@@ -171,14 +207,28 @@ impl Learn {
         worker: usize,
         input: Inlet<Chunk>,
         learner: Learner,
+        room: u64,
         done: Sender<Learned>,
     ) -> Self {
-        Learn { worker, input, learner, kept: Vec::new(), done, items: 0 }
+        Learn { worker, input, learner, kept: Vec::new(), room, done, items: 0 }
+    }
+
+    /// Keeps the pieces of a chunk, unless there is no room for all.
+    fn keep(&mut self, pieces: PieceChunk) {
+        if self.room == 0 {
+            return;
+        }
+        self.room = self.room.saturating_sub(4 * pieces.pieces.len() as u64);
+        self.kept.push(pieces);
+        if self.room == 0 {
+            self.kept = Vec::new();
+        }
     }
 
     /// Hands over what was learned.
     pub(super) fn finish(mut self) {
-        let learned = Learned { learner: self.learner, kept: self.kept };
+        let kept = (self.room > 0).then_some(self.kept);
+        let learned = Learned { learner: self.learner, kept };
         // Nobody may be left to ask for it.
         let _ = self.done.try_send(learned);
     }
@@ -189,7 +239,8 @@ impl Stepped for Learn {
         match self.input.rx.try_recv() {
             Ok(chunk) => {
                 inject::point("learn", self.worker, self.items)?;
-                self.kept.push(self.learner.learn(&chunk));
+                let pieces = self.learner.learn(&chunk);
+                self.keep(pieces);
                 self.input.give_back(chunk);
                 self.items += 1;
                 Ok(Step::Worked)
@@ -208,9 +259,65 @@ impl Stepped for Learn {
 #[derive(Debug)]
 pub(super) enum Text {
     /// From the loader.
-    Chunks { input: Inlet<Chunk>, tokenizer: Arc<Tokenizer>, encoder: Box<Encoder> },
-    /// From the first pass.
-    Pieces { kept: std::vec::IntoIter<PieceChunk>, expansion: Expansion },
+    Chunks(Chunks),
+    /// From the first pass, and in later passes from the loader. `ends`: the end of the pass is this
+    /// worker's to say.
+    Pieces { kept: std::vec::IntoIter<PieceChunk>, expansion: Expansion, ends: bool, then: Chunks },
+}
+
+/// Chunks from the loader, and what makes them tokens.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    pub(super) input: Inlet<Chunk>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) encoder: Box<Encoder>,
+}
+
+/// What came of asking for the tokens of the next chunk.
+enum Encoded {
+    Tokens,
+    Starved,
+    Ended,
+}
+
+impl Chunks {
+    fn encode(&mut self, tokens: &mut TokenChunk) -> Encoded {
+        match self.input.rx.try_recv() {
+            Ok(chunk) if chunk.ends_pass => {
+                tokens.reset(chunk.index);
+                tokens.ends_pass = true;
+                self.input.give_back(chunk);
+                Encoded::Tokens
+            }
+            Ok(chunk) => {
+                self.tokenizer.encode(&chunk, &mut self.encoder, tokens);
+                self.input.give_back(chunk);
+                Encoded::Tokens
+            }
+            Err(RecvError::Closed) => Encoded::Ended,
+            Err(RecvError::Empty) => Encoded::Starved,
+        }
+    }
+}
+
+impl Text {
+    fn encode(&mut self, tokens: &mut TokenChunk) -> Encoded {
+        match self {
+            Text::Chunks(chunks) => chunks.encode(tokens),
+            Text::Pieces { kept, expansion, ends, then } => match kept.next() {
+                Some(pieces) => {
+                    expansion.expand(&pieces, tokens);
+                    Encoded::Tokens
+                }
+                None if std::mem::take(ends) => {
+                    tokens.reset(0);
+                    tokens.ends_pass = true;
+                    Encoded::Tokens
+                }
+                None => then.encode(tokens),
+            },
+        }
+    }
 }
 
 /// Turns chunks into tokens. Its threads are `tf-tok-0`, ...
@@ -238,26 +345,13 @@ impl Stepped for Tokenize {
         let Some(mut tokens) = self.out.buffer(TokenChunk::default) else {
             return Ok(self.out.no_buffer());
         };
-        match &mut self.text {
-            Text::Chunks { input, tokenizer, encoder } => match input.rx.try_recv() {
-                Ok(chunk) => {
-                    inject::point("tokenize", self.worker, self.items)?;
-                    tokenizer.encode(&chunk, encoder, &mut tokens);
-                    input.give_back(chunk);
-                }
-                Err(RecvError::Closed) => return Ok(Step::Done),
-                Err(RecvError::Empty) => {
-                    self.out.spare = Some(tokens);
-                    return Ok(Step::Starved);
-                }
-            },
-            Text::Pieces { kept, expansion } => match kept.next() {
-                Some(pieces) => {
-                    inject::point("tokenize", self.worker, self.items)?;
-                    expansion.expand(&pieces, &mut tokens);
-                }
-                None => return Ok(Step::Done),
-            },
+        match self.text.encode(&mut tokens) {
+            Encoded::Tokens => inject::point("tokenize", self.worker, self.items)?,
+            Encoded::Ended => return Ok(Step::Done),
+            Encoded::Starved => {
+                self.out.spare = Some(tokens);
+                return Ok(Step::Starved);
+            }
         }
         self.items += 1;
         self.out.pending = Some(tokens);
@@ -266,196 +360,5 @@ impl Stepped for Tokenize {
 
     fn item(&self) -> u64 {
         self.items
-    }
-}
-
-/// What the batcher is to give, in this order: a training step, after every `eval_interval` of them
-/// and after the last a validation, and at the end its totals.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Menu {
-    pub(super) steps: u64,
-    pub(super) eval_interval: u64,
-    /// Sequences of a validation before the last one.
-    pub(super) eval_sequences: u64,
-    /// Sequences in a micro-batch: as many as are validated at once.
-    pub(super) batch: usize,
-    /// Whether n-grams are counted at the end.
-    pub(super) ngrams: bool,
-}
-
-/// Puts the tokens in order and packs them into sequences. Its thread is `tf-batch`.
-#[derive(Debug)]
-pub(super) struct Batch {
-    input: Vec<Inlet<TokenChunk>>,
-    next: u64,
-    batcher: Batcher,
-    menu: Menu,
-    end: crate::corpus::Token,
-    vocab: usize,
-    out: Sender<Feed>,
-    back: Receiver<Sequences>,
-    filling: Option<Sequences>,
-    pending: Option<Feed>,
-    course: Course,
-    invalid: Vec<Invalid>,
-    shutdown: Arc<Shutdown>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
-    Train { step: u64 },
-    Validate { step: u64, first: u64 },
-    Totals,
-    Done,
-}
-
-/// Documents with invalid text that are remembered by place; further ones are left out.
-const INVALID_NAMED: usize = 1_000;
-
-impl Batch {
-    pub(super) fn new(
-        input: Vec<Inlet<TokenChunk>>,
-        batcher: Batcher,
-        menu: Menu,
-        tokenizer: &Tokenizer,
-        out: Sender<Feed>,
-        back: Receiver<Sequences>,
-        shutdown: Arc<Shutdown>,
-    ) -> Self {
-        Batch {
-            input,
-            next: 0,
-            batcher,
-            menu,
-            end: tokenizer.end_of_document(),
-            vocab: tokenizer.vocab(),
-            out,
-            back,
-            filling: None,
-            pending: None,
-            course: Course::Train { step: 1 },
-            invalid: Vec::new(),
-            shutdown,
-        }
-    }
-
-    /// Takes the next chunk of the stream, in the order of the input.
-    fn take(&mut self) -> Result<Step, BoxError> {
-        let from = (self.next % self.input.len() as u64) as usize;
-        match self.input[from].rx.try_recv() {
-            Ok(tokens) => {
-                inject::point("batch", 0, self.next)?;
-                self.batcher.push(&tokens);
-                note_invalid(&mut self.invalid, &tokens.invalid);
-                self.input[from].give_back(tokens);
-                self.next += 1;
-                Ok(Step::Worked)
-            }
-            Err(RecvError::Empty) => Ok(Step::Starved),
-            // A stage that failed, or left because of a stop, has closed too; it stopped the run
-            // before it closed, so this look decides.
-            Err(RecvError::Closed) if self.shutdown.is_stopped() => Ok(Step::Done),
-            // Chunk n is missing, so there is none after it either.
-            Err(RecvError::Closed) => {
-                self.batcher.finish()?;
-                Ok(Step::Worked)
-            }
-        }
-    }
-
-    fn after_training(&self, step: u64) -> Course {
-        let due = self.menu.eval_interval > 0 && step.is_multiple_of(self.menu.eval_interval);
-        if due || step == self.menu.steps {
-            Course::Validate { step, first: 0 }
-        } else {
-            Course::Train { step: step + 1 }
-        }
-    }
-
-    /// Fills `sequences` with validation sequences from `first` on.
-    fn validate(&mut self, step: u64, first: u64, sequences: Sequences) {
-        let mut sequences = sequences;
-        let is_final = step == self.menu.steps;
-        let all = self.batcher.validation_sequences();
-        let wanted = if is_final { all } else { all.min(self.menu.eval_sequences) };
-        let count = (wanted - first).min(self.menu.batch as u64);
-        self.batcher.validation(first, count as usize, &mut sequences);
-        let last = first + count == wanted;
-        self.pending = Some(Feed::Validate { sequences, last, is_final });
-        self.course = match (last, is_final) {
-            (false, _) => Course::Validate { step, first: first + count },
-            (true, false) => Course::Train { step: step + 1 },
-            (true, true) => Course::Totals,
-        };
-    }
-
-    fn totals(&self) -> Feed {
-        let ngrams =
-            self.menu.ngrams.then(|| super::feed::count(&self.batcher, self.vocab, self.end));
-        Feed::Totals(Box::new(super::feed::Totals {
-            train: self.batcher.train_totals(),
-            validation: self.batcher.validation_totals(),
-            invalid: self.invalid.clone(),
-            ngrams,
-        }))
-    }
-}
-
-impl Stepped for Batch {
-    fn step(&mut self) -> Result<Step, BoxError> {
-        if let Some(feed) = self.pending.take() {
-            match self.out.try_send(feed) {
-                Ok(()) => {}
-                Err(SendError::Full(feed)) => {
-                    self.pending = Some(feed);
-                    return Ok(Step::Blocked);
-                }
-                Err(SendError::Closed(_)) => return Ok(Step::Done),
-            }
-        }
-        match self.course {
-            Course::Done => return Ok(Step::Done),
-            Course::Totals => {
-                self.pending = Some(self.totals());
-                self.course = Course::Done;
-                return Ok(Step::Worked);
-            }
-            Course::Train { .. } | Course::Validate { .. } => {}
-        }
-        let buffer = self.filling.take().or_else(|| self.back.try_recv().ok());
-        let Some(mut sequences) = buffer else {
-            return Ok(if self.out.is_closed() { Step::Done } else { Step::Blocked });
-        };
-        match self.course {
-            Course::Train { step } => {
-                if self.batcher.next(&mut sequences) == Next::NeedMore {
-                    self.filling = Some(sequences);
-                    return self.take();
-                }
-                self.pending = Some(Feed::Train { sequences, step });
-                self.course = self.after_training(step);
-            }
-            Course::Validate { step, first } => {
-                sequences.clear();
-                self.validate(step, first, sequences);
-            }
-            Course::Totals | Course::Done => {}
-        }
-        Ok(Step::Worked)
-    }
-
-    fn item(&self) -> u64 {
-        self.next
-    }
-}
-
-/// Adds a chunk's bad text to the list, a document at most once.
-fn note_invalid(all: &mut Vec<Invalid>, chunk: &[Invalid]) {
-    for bad in chunk {
-        if let Some(last) = all.last_mut().filter(|last| last.document == bad.document) {
-            last.count += bad.count;
-        } else if all.len() < INVALID_NAMED {
-            all.push(*bad);
-        }
     }
 }

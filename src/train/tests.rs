@@ -47,6 +47,7 @@ fn tiny(out: &TempDir) -> Options {
         eval_interval: 0,
         shuffle_window: 1 << 20,
         story_bytes: 1_200_000,
+        checkpoint_every: 0,
         ..Options::default()
     }
 }
@@ -220,7 +221,7 @@ fn a_thread_that_is_refused_leaves_none_of_those_before_it() {
     // The first pass has a crew of its own; the second one is larger, so all but its first three
     // threads are refused in turn.
     let bpe = Options { tokenizer: "bpe:300".to_owned(), ..tiny(&tempfile::tempdir().unwrap()) };
-    let passes = [&["tf-load", "tf-tok-0", "tf-tok-1"][..], &spheres].concat();
+    let passes = [&["tf-load", "tf-tok-0", "tf-tok-1", "tf-batch"][..], &spheres].concat();
     assert_eq!(refused(&bpe), passes);
 }
 

@@ -15,15 +15,23 @@
 //! Sequences are shuffled within a window: [`Shuffle`] says how. Which sequence
 //! comes when is a function of the documents' tokens, the seed and the settings, never of how the
 //! tokens came in chunks or of when [`Batcher::next`] was called. Epochs follow each other without
-//! end; all tokens are kept in memory, in two bytes each where the vocabulary allows.
+//! end.
+//!
+//! Tokens are kept, in two bytes each where the vocabulary allows, up to a budget
+//! ([`Batcher::keeping`]). Beyond it the batcher *streams*: it gives back the memory of what has been
+//! served, and wants the whole corpus again for each further epoch ([`Batcher::pass`]). The order is
+//! the same. Then its memory is what the window has not drawn yet: of N sequences the oldest has waited
+//! about ln N windows. Validation text is at most [`VALIDATION_TOKENS`] and a unit, and is always kept.
 
 use super::{Token, TokenChunk, TokenSpan};
 use crate::error::Error;
 
+pub mod receipt;
 mod sequences;
 pub mod shuffle;
 mod store;
 
+pub use receipt::Receipt;
 pub use sequences::{IGNORE, Origin, Sequences};
 use shuffle::Shuffle;
 pub use store::TokenStore;
@@ -78,6 +86,9 @@ pub enum Next {
     NeedMore,
 }
 
+/// From this many tokens on no further unit is set aside for validation.
+pub const VALIDATION_TOKENS: u64 = 1 << 20;
+
 /// See the [module](self). One thread calls it.
 #[derive(Debug)]
 pub struct Batcher {
@@ -88,12 +99,40 @@ pub struct Batcher {
     validation_totals: Totals,
     /// Document and unit of the last span, and whether it went to validation.
     unit: Option<(u64, u64, bool)>,
-    units: u64,
     /// The training units (`range` says how many tokens), while the tail may yet become validation.
     tail: Vec<TokenSpan>,
     finished: bool,
     epoch: u64,
     shuffle: Shuffle,
+    /// The most bytes of tokens that are kept.
+    budget: u64,
+    streams: bool,
+    /// How often the corpus has been taken to its end.
+    pass: u64,
+    /// Validation tokens of this pass.
+    chosen: u64,
+    /// Of this pass, and of the first one: tells whether the corpus came again as it was.
+    seen: Seen,
+    first: Option<Seen>,
+}
+
+/// What a pass over the corpus gave: units, tokens and a hash of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Seen {
+    units: u64,
+    tokens: u64,
+    hash: u64,
+}
+
+impl Seen {
+    fn add(&mut self, tokens: &[Token]) {
+        self.tokens += tokens.len() as u64;
+        for &token in tokens {
+            // Depends on the order; it need not withstand an adversary.
+            self.hash =
+                (self.hash ^ u64::from(token)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        }
+    }
 }
 
 impl Batcher {
@@ -119,34 +158,74 @@ impl Batcher {
             train_totals: Totals::default(),
             validation_totals: Totals::default(),
             unit: None,
-            units: 0,
             tail: Vec::new(),
             finished: false,
             epoch: 0,
             shuffle: Shuffle::new(settings.window, settings.seed, 0),
+            budget: u64::MAX,
+            streams: false,
+            pass: 0,
+            chosen: 0,
+            seen: Seen::default(),
+            first: None,
         })
+    }
+
+    /// Keeps at most about this many bytes of tokens; with more it streams.
+    pub fn keeping(self, budget: u64) -> Self {
+        Batcher { budget, ..self }
+    }
+
+    /// Whether there were more tokens than are kept.
+    pub fn streams(&self) -> bool {
+        self.streams
+    }
+
+    /// Which pass over the corpus the next chunk belongs to, from 0: more than 0 where the batcher
+    /// streams and has come to the next epoch.
+    pub fn pass(&self) -> u64 {
+        self.pass
     }
 
     /// Takes the next chunk. Chunks come in the order of their index.
     pub fn push(&mut self, chunk: &TokenChunk) {
+        let counts = self.pass == 0;
         for span in &chunk.spans {
             let begins = self.unit.is_none_or(|(d, u, _)| (d, u) != (span.document, span.unit));
             if begins {
-                self.unit = Some((span.document, span.unit, is_validation(self.units)));
-                self.units += 1;
+                let chosen = is_validation(self.seen.units) && self.chosen < VALIDATION_TOKENS;
+                self.unit = Some((span.document, span.unit, chosen));
+                self.seen.units += 1;
             }
             let tokens = &chunk.tokens[span.range.clone()];
+            self.seen.add(tokens);
             if self.unit.is_some_and(|(_, _, validation)| validation) {
-                self.validation.extend(tokens);
-                self.validation_totals.add(span, begins);
+                self.chosen += tokens.len() as u64;
+                if counts {
+                    self.validation.extend(tokens);
+                    self.validation_totals.add(span, begins);
+                }
                 self.tail = Vec::new();
             } else {
                 self.train.extend(tokens);
-                self.train_totals.add(span, begins);
+                if counts {
+                    self.train_totals.add(span, begins);
+                }
                 if self.validation_totals.units == 0 {
                     note_tail(&mut self.tail, span, begins);
                 }
             }
+        }
+        self.release();
+    }
+
+    /// Gives back what is beyond the budget. Not before a unit was chosen for validation: until then
+    /// the last tokens may yet become that.
+    fn release(&mut self) {
+        let held = self.train.len() * self.train.width();
+        self.streams |= held > self.budget && self.validation_totals.tokens > 0;
+        if self.streams {
+            self.train.release(self.shuffle.oldest() * self.settings.context as u64);
         }
     }
 
@@ -165,6 +244,13 @@ impl Batcher {
             self.split_tail();
         }
         self.finished = true;
+        if *self.first.get_or_insert(self.seen) != self.seen {
+            let what = "the text was not the same when it was read again for the next epoch";
+            return Err(Error::input(
+                what,
+                "let nothing write to the corpus during a run, or raise --token-memory until it fits",
+            ));
+        }
         let (train, validation) = (self.train_totals, self.validation_totals);
         let (tokens, needed) = (train.tokens + validation.tokens, 2 * self.settings.context as u64);
         if train.tokens == 0 || validation.tokens == 0 || tokens < needed {
@@ -229,6 +315,17 @@ impl Batcher {
         Next::Ready
     }
 
+    /// Targets in a sequence.
+    pub fn context(&self) -> usize {
+        self.settings.context
+    }
+
+    /// Passes over at most `count` sequences of the order, without their tokens; gives how many. Fewer:
+    /// more chunks must come first (or [`Batcher::finish`]).
+    pub fn skip(&mut self, count: u64) -> u64 {
+        (0..count).take_while(|_| self.draw().is_some()).count() as u64
+    }
+
     /// The number of the next sequence of this epoch, or of the one after it.
     fn draw(&mut self) -> Option<u64> {
         let opened = self.finished || self.validation_totals.tokens > 0;
@@ -244,7 +341,22 @@ impl Batcher {
         }
         self.epoch += 1;
         self.shuffle = Shuffle::new(self.settings.window, self.settings.seed, self.epoch);
+        if self.streams {
+            self.begin_pass();
+            return None;
+        }
         self.shuffle.draw(available, true)
+    }
+
+    /// Wants the corpus from its beginning.
+    fn begin_pass(&mut self) {
+        self.pass += 1;
+        self.finished = false;
+        self.train = TokenStore::new(self.settings.vocab);
+        self.train.extend(&[self.settings.end_of_document]);
+        self.unit = None;
+        self.chosen = 0;
+        self.seen = Seen::default();
     }
 
     /// How many sequences of an epoch are there: whole ones, and the short one once it is the last.
@@ -269,7 +381,8 @@ impl Batcher {
         self.validation_totals
     }
 
-    /// The training stream so far, its opening end-of-document token included.
+    /// The training stream so far, its opening end-of-document token included; where the batcher
+    /// streams, not all of it is still there.
     pub fn train_tokens(&self) -> &TokenStore {
         &self.train
     }

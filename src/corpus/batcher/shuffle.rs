@@ -56,6 +56,11 @@ impl Shuffle {
         Some(self.window.swap_remove(chosen))
     }
 
+    /// No number below this one is still to come.
+    pub fn oldest(&self) -> u64 {
+        self.window.iter().copied().fold(self.next, u64::min)
+    }
+
     /// A number below `n`, by the high part of a product; the bias is below n / 2^64.
     fn below(&mut self, n: usize) -> usize {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::corpus::Token;
 
 /// Tokens in a block. Growing by blocks moves nothing and doubles nothing.
-const BLOCK: usize = 1 << 20;
+pub(super) const BLOCK: usize = 1 << 20;
 
 /// A stream of tokens that grows at its end.
 ///
@@ -62,6 +62,32 @@ impl TokenStore {
         self.len += tokens.len() as u64;
     }
 
+    /// Bytes of a token in memory.
+    pub(super) fn width(&self) -> u64 {
+        match self.blocks {
+            Blocks::Narrow(_) => 2,
+            Blocks::Wide(_) => 4,
+        }
+    }
+
+    /// Gives back the memory of the whole blocks before `end`; their tokens may no longer be asked for.
+    pub(super) fn release(&mut self, end: u64) {
+        let gone = (end / BLOCK as u64) as usize;
+        match &mut self.blocks {
+            Blocks::Narrow(blocks) => blocks.iter_mut().take(gone).for_each(|b| *b = Vec::new()),
+            Blocks::Wide(blocks) => blocks.iter_mut().take(gone).for_each(|b| *b = Vec::new()),
+        }
+    }
+
+    /// How many blocks hold tokens.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        match &self.blocks {
+            Blocks::Narrow(blocks) => blocks.iter().filter(|block| !block.is_empty()).count(),
+            Blocks::Wide(blocks) => blocks.iter().filter(|block| !block.is_empty()).count(),
+        }
+    }
+
     /// Forgets all but the first `len` tokens.
     pub(super) fn truncate(&mut self, len: u64) {
         let full = (len / BLOCK as u64) as usize;
@@ -76,7 +102,7 @@ impl TokenStore {
     /// Copies a part of the stream to the end of `out`.
     ///
     /// # Panics
-    /// The range does not lie within the stream.
+    /// The range does not lie within the stream, or was released.
     pub fn extend_into(&self, range: Range<u64>, out: &mut Vec<Token>) {
         assert!(range.end <= self.len, "tokens {range:?} of {}", self.len);
         let (mut at, mut left) = (range.start, (range.end - range.start) as usize);

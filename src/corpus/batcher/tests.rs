@@ -295,3 +295,81 @@ fn a_context_or_window_of_zero_is_refused() {
     assert!(Batcher::new(settings(0, 1, 0)).is_err());
     assert!(Batcher::new(settings(1, 0, 0)).is_err());
 }
+
+/// Kept whole, and streamed with every pass pushed anew: the same sequences, over several epochs, a
+/// window and blocks that are given back.
+#[test]
+fn a_batcher_that_streams_serves_what_one_that_keeps_all_tokens_serves() {
+    let mut rng = Rng(8);
+    let lengths: Vec<usize> = (0..700).map(|_| rng.below(7000)).collect();
+    let chunks = chunks(&lengths, &mut rng);
+    for (context, window) in [(64, 50), (1000, 1), (17, 4096)] {
+        let settings = settings(context, window, 3);
+        let mut keeps = Batcher::new(settings).unwrap();
+        let mut streams = Batcher::new(settings).unwrap().keeping(4096);
+        chunks.iter().for_each(|chunk| keeps.push(chunk));
+        keeps.finish().unwrap();
+        let mut source = chunks.iter();
+        let (mut one, mut two) = (Sequences::new(context, 7), Sequences::new(context, 7));
+        let wanted = 5 * keeps.sequences_per_epoch().unwrap() / 2 / 7;
+        for _ in 0..wanted {
+            one.clear();
+            two.clear();
+            assert_eq!(keeps.next(&mut one), Next::Ready);
+            while streams.next(&mut two) == Next::NeedMore {
+                match source.next() {
+                    Some(chunk) => streams.push(chunk),
+                    None if streams.pass() == 0 || two.is_empty() || !streams.finished => {
+                        streams.finish().unwrap();
+                        source = chunks.iter();
+                    }
+                    None => source = chunks.iter(),
+                }
+            }
+            assert!(one.inputs() == two.inputs() && one.targets() == two.targets());
+            assert_eq!(one.origins(), two.origins());
+        }
+        assert!(streams.streams() && streams.pass() == 2 && !keeps.streams());
+        assert_eq!(streams.train_totals(), keeps.train_totals());
+        assert_eq!(streams.validation_totals(), keeps.validation_totals());
+        assert!(streams.validation.iter().eq(keeps.validation.iter()));
+        // What lies before the oldest sequence of the window has been given back.
+        assert!(streams.train.held() < keeps.train.held(), "{} blocks", streams.train.held());
+    }
+}
+
+#[test]
+fn a_text_that_is_another_one_when_it_comes_again_is_an_error() {
+    let mut rng = Rng(8);
+    let chunks = chunks(&[300; 40], &mut rng);
+    let mut batcher = Batcher::new(settings(16, 4, 3)).unwrap().keeping(4096);
+    chunks.iter().for_each(|chunk| batcher.push(chunk));
+    batcher.finish().unwrap();
+    let mut out = Sequences::new(16, 1);
+    while batcher.next(&mut out) == Next::Ready {
+        out.clear();
+    }
+    assert_eq!(batcher.pass(), 1);
+    chunks.iter().skip(1).for_each(|chunk| batcher.push(chunk));
+    let message = batcher.finish().unwrap_err().to_string();
+    assert!(message.contains("the text was not the same when it was read again"), "{message}");
+}
+
+/// Beyond the bound every unit is trained on.
+#[test]
+fn validation_text_is_bounded() {
+    let mut batcher = Batcher::new(settings(64, 4, 0)).unwrap();
+    let (unit, units) = (20_000, 2_000);
+    for document in 0..units {
+        let tokens: Vec<Token> = vec![1; unit];
+        let range = 0..unit;
+        let (bytes, bits) = (unit as u64, 0.0);
+        let span = TokenSpan { document, unit: 0, range, ends_document: true, bytes, bits };
+        batcher.push(&TokenChunk { tokens, spans: vec![span], ..TokenChunk::default() });
+    }
+    batcher.finish().unwrap();
+    let validation = batcher.validation_totals().tokens;
+    assert!((VALIDATION_TOKENS..VALIDATION_TOKENS + unit as u64).contains(&validation));
+    let all = batcher.train_totals().tokens + validation;
+    assert_eq!(all, units * unit as u64);
+}

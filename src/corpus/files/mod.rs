@@ -50,12 +50,18 @@ pub const PROBE_BYTES: usize = 8 * 1024;
 /// ```
 #[derive(Debug)]
 pub struct FileSource {
+    paths: Vec<PathBuf>,
+    left_out: Option<PathBuf>,
+    /// Decides the order of the files, where they do not come in that of their paths.
+    shuffle: Option<u64>,
     walk: Walk,
     /// Found, and waiting for a chunk with room for it.
     waiting: Option<Found>,
     current: Option<Document>,
     chunks: u64,
     summary: Summary,
+    /// What the first pass found, in the passes after it.
+    first: Option<Summary>,
     names: Names,
 }
 
@@ -65,9 +71,31 @@ impl FileSource {
     /// # Errors
     /// A path does not exist or cannot be looked at.
     pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Result<Self, Error> {
-        let walk = Walk::new(paths.into_iter().map(Into::into).collect())?;
+        let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
+        let walk = Walk::new(paths.clone())?;
         let (summary, names) = (Summary::default(), Names::default());
-        Ok(FileSource { walk, waiting: None, current: None, chunks: 0, summary, names })
+        let (waiting, current, left_out, first) = (None, None, None, None);
+        let (shuffle, chunks) = (None, 0);
+        Ok(FileSource {
+            paths,
+            left_out,
+            shuffle,
+            walk,
+            waiting,
+            current,
+            chunks,
+            summary,
+            first,
+            names,
+        })
+    }
+
+    /// Gives the files in the order that `seed` decides, the same in every pass. All are looked at, and
+    /// none is opened, before the first one is read.
+    pub fn shuffled(mut self, seed: u64) -> Self {
+        self.shuffle = Some(seed);
+        self.walk.shuffled(seed);
+        self
     }
 
     /// The next file that fits what is left of the chunk; one that does not must wait for the next.
@@ -135,7 +163,9 @@ impl FileSource {
         chunk.bytes.truncate(base + taken);
         if is_first {
             self.summary.documents += 1;
-            self.names.push(&document.path);
+            if self.first.is_none() {
+                self.names.push(&document.path);
+            }
         }
         self.summary.bytes += taken as u64;
         let range = base..base + taken;
@@ -178,10 +208,29 @@ impl Source for FileSource {
     }
 
     fn summary(&self) -> Summary {
-        self.summary.clone()
+        match &self.first {
+            None => self.summary.clone(),
+            Some(first) => Summary { opened: first.opened + self.summary.opened, ..first.clone() },
+        }
+    }
+
+    fn rewind(&mut self) -> Result<(), Error> {
+        let rewound = self.summary().rewound + 1;
+        self.first = Some(Summary { rewound, ..self.summary() });
+        self.summary = Summary::default();
+        self.walk = Walk::new(self.paths.clone())?;
+        (self.waiting, self.current) = (None, None);
+        if let Some(seed) = self.shuffle {
+            self.walk.shuffled(seed);
+        }
+        match self.left_out.clone() {
+            Some(folder) => self.walk.leave_out(&folder),
+            None => Ok(()),
+        }
     }
 
     fn leave_out(&mut self, folder: &Path) -> Result<(), Error> {
+        self.left_out = Some(folder.to_path_buf());
         self.walk.leave_out(folder)
     }
 

@@ -222,3 +222,42 @@ fn an_unreadable_file_or_folder_is_skipped_with_the_reason() {
     assert_eq!(read_all(&mut source), [b"text"]);
     assert_eq!(reasons(&source, t.path())[0].0, "mem");
 }
+
+/// The same files, each once, in another order, and in that order again in the next pass.
+#[test]
+fn a_seed_decides_the_order_of_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..50 {
+        fs::create_dir_all(folder.path().join(format!("{}", i % 4))).unwrap();
+        fs::write(folder.path().join(format!("{}/{i:02}", i % 4)), format!("{i:02} ")).unwrap();
+    }
+    let texts = |source: &mut FileSource| {
+        let (mut chunk, mut all) = (Chunk::default(), String::new());
+        while source.fill(&mut chunk).unwrap() {
+            all.push_str(std::str::from_utf8(&chunk.bytes).unwrap());
+        }
+        all
+    };
+    let order = |seed| {
+        let mut source = FileSource::new([folder.path()]).unwrap().shuffled(seed);
+        let first = texts(&mut source);
+        let named: Vec<String> = (0..50).map(|document| source.name(document).unwrap()).collect();
+        assert!(
+            named.iter().zip(first.split_whitespace()).all(|(name, text)| name.ends_with(text))
+        );
+        source.rewind().unwrap();
+        assert_eq!(texts(&mut source), first);
+        let summary = source.summary();
+        assert_eq!((summary.files, summary.opened, summary.rewound), (50, 100, 1));
+        first
+    };
+    let plain = texts(&mut FileSource::new([folder.path()]).unwrap());
+    let (one, two) = (order(1), order(2));
+    assert!(one != two && one != plain && two != plain);
+    let sorted = |text: &str| {
+        let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    assert!(sorted(&one) == sorted(&plain) && sorted(&two) == sorted(&plain));
+}

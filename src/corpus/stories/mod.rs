@@ -51,6 +51,8 @@ pub struct StorySource {
     target: u64,
     chunks: u64,
     summary: Summary,
+    /// What the first pass gave, in the passes after it.
+    first: Option<Summary>,
     kept: Vec<Kept>,
 }
 
@@ -70,6 +72,7 @@ impl StorySource {
             target: bytes,
             chunks: 0,
             summary: Summary::default(),
+            first: None,
             kept,
         })
     }
@@ -106,7 +109,14 @@ impl Source for StorySource {
     }
 
     fn summary(&self) -> Summary {
-        self.summary.clone()
+        self.first.as_ref().unwrap_or(&self.summary).clone()
+    }
+
+    fn rewind(&mut self) -> Result<(), Error> {
+        let rewound = self.summary().rewound + 1;
+        self.first = Some(Summary { rewound, ..self.summary() });
+        self.summary = Summary::default();
+        Ok(())
     }
 }
 

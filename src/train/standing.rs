@@ -1,0 +1,266 @@
+//! Where a run stands between two steps, beside its weights and moments: what a checkpoint's
+//! [`RunState`] holds, and how a resumed run's settings are compared with it.
+//!
+//! | under `run.` in `optimizer.safetensors` | what it is |
+//! |---|---|
+//! | `setting.NAME` | each setting that decides the weights, as JSON |
+//! | `receipt` | the [`Receipt`] of all that was served |
+//! | `receipt_from`, `receipt_base` | the sequence from which on it can be served again, and the receipt there: 0 and zeros, but for a run that was resumed with changes |
+//! | `tokens` | targets trained |
+//! | `recent` | targets and loss of the last steps, for the report's mean |
+//! | `validated` | the step of the last validation |
+//! | `best` | step and loss of the best validation |
+//!
+//! Floats are written by their bits, so that they come back as they were.
+
+use std::collections::BTreeMap;
+
+use super::checkpoint::RunState;
+use super::options::Options;
+use crate::corpus::batcher::Receipt;
+use crate::error::Error;
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Standing {
+    pub(super) step: u64,
+    /// Sequences trained.
+    pub(super) position: u64,
+    pub(super) served: Served,
+    pub(super) tokens: u64,
+    pub(super) recent: Vec<(u64, f64)>,
+    pub(super) validated: u64,
+    pub(super) best: Option<(u64, f64)>,
+}
+
+/// The receipt of what was served, and from where on it can be served again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Served {
+    pub(super) receipt: Receipt,
+    /// A sequence's number, counted over all epochs.
+    pub(super) from: u64,
+    /// The receipt at `from`.
+    pub(super) base: Receipt,
+}
+
+/// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
+const FREE: [&str; 11] = [
+    "paths",
+    "out",
+    "overwrite",
+    "resume",
+    "allow_changes",
+    "checkpoint_every",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "spheres",
+    "tokenizers",
+    "token_memory",
+];
+
+/// What cannot change while the weights stay.
+const FIXED: [&str; 5] = ["tokenizer", "layers", "heads", "width", "context"];
+
+const SETTING: &str = "setting.";
+
+/// The settings that decide the weights, each as JSON.
+fn settings(options: &Options) -> BTreeMap<String, String> {
+    let mut settings = BTreeMap::new();
+    if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(options) {
+        let decides = |name: &str| !FREE.contains(&name);
+        settings.extend(
+            all.into_iter().filter(|(n, _)| decides(n)).map(|(n, value)| (n, value.to_string())),
+        );
+    }
+    let text = if options.paths.is_empty() { "\"built-in stories\"" } else { "\"files\"" };
+    settings.insert("text".to_owned(), text.to_owned());
+    settings
+}
+
+impl Standing {
+    /// What a checkpoint says of it.
+    pub(super) fn to_state(&self, options: &Options, kernels: &str) -> RunState {
+        let mut extra: BTreeMap<String, String> = settings(options)
+            .into_iter()
+            .map(|(n, value)| (format!("{SETTING}{n}"), value))
+            .collect();
+        let pair = |(n, x): &(u64, f64)| format!("{n}:{:016x}", x.to_bits());
+        let recent: Vec<String> = self.recent.iter().map(pair).collect();
+        let served = &self.served;
+        for (name, value) in [
+            ("receipt", served.receipt.to_string()),
+            ("receipt_from", served.from.to_string()),
+            ("receipt_base", served.base.to_string()),
+            ("tokens", self.tokens.to_string()),
+            ("recent", recent.join(" ")),
+            ("validated", self.validated.to_string()),
+            ("best", self.best.iter().map(pair).collect()),
+        ] {
+            extra.insert(name.to_owned(), value);
+        }
+        RunState {
+            step: self.step,
+            seed: options.seed,
+            position: self.position,
+            kernels: kernels.to_owned(),
+            extra,
+        }
+    }
+
+    /// Reads what [`Standing::to_state`] wrote.
+    pub(super) fn parse(state: &RunState) -> Result<Self, Error> {
+        Self::find(state).ok_or_else(|| {
+            Error::input(
+                "the checkpoint does not say where its run stood",
+                "it was written by another version: resume with that one",
+            )
+        })
+    }
+
+    fn find(state: &RunState) -> Option<Self> {
+        let text = |name: &str| state.extra.get(name).map(String::as_str);
+        let number = |name: &str| text(name)?.parse::<u64>().ok();
+        let pair = |text: &str| {
+            let (n, bits) = text.split_once(':')?;
+            let bits = u64::from_str_radix(bits, 16).ok()?;
+            Some((n.parse().ok()?, f64::from_bits(bits)))
+        };
+        let pairs =
+            |name: &str| text(name)?.split_whitespace().map(pair).collect::<Option<Vec<_>>>();
+        let served = Served {
+            receipt: Receipt::parse(text("receipt")?)?,
+            from: number("receipt_from")?,
+            base: Receipt::parse(text("receipt_base")?)?,
+        };
+        Some(Standing {
+            step: state.step,
+            position: state.position,
+            served,
+            tokens: number("tokens")?,
+            recent: pairs("recent")?,
+            validated: number("validated")?,
+            best: pairs("best")?.first().copied(),
+        })
+    }
+}
+
+/// A setting that is not what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    name: String,
+    was: String,
+    is: String,
+}
+
+impl Change {
+    /// Whether no flag can allow it.
+    pub(super) fn is_fixed(&self) -> bool {
+        FIXED.contains(&self.name.as_str())
+    }
+
+    /// For people: `--steps was 100 and is 200`.
+    pub(super) fn words(&self) -> String {
+        let flagged = ["steps", "seed", "batch", "micro_batches", "lr"];
+        let name = if flagged.contains(&self.name.as_str()) || self.is_fixed() {
+            format!("--{}", self.name.replace('_', "-"))
+        } else {
+            self.name.replace('_', " ")
+        };
+        let shown = |json: &str| match json.parse::<f64>() {
+            // What was an f32 is shown as one.
+            Ok(number) if json.contains(['.', 'e']) => (number as f32).to_string(),
+            _ => json.trim_matches('"').to_owned(),
+        };
+        let mut words = format!("{name} was {} and is {}", shown(&self.was), shown(&self.is));
+        if self.name == "steps" {
+            words += " (the learning rate falls over all steps)";
+        }
+        words
+    }
+}
+
+/// The settings that are not those of the checkpoint.
+pub(super) fn changes(state: &RunState, options: &Options) -> Vec<Change> {
+    let now = settings(options);
+    let said = |name: &String| state.extra.get(&format!("{SETTING}{name}")).cloned();
+    let change = |(name, is): (&String, &String)| {
+        let was = said(name).unwrap_or_else(|| "not said".to_owned());
+        (was != *is).then(|| Change { name: name.clone(), was, is: is.clone() })
+    };
+    now.iter().filter_map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Served, Standing, changes};
+    use crate::corpus::batcher::Receipt;
+    use crate::train::Options;
+    use std::path::PathBuf;
+
+    fn standing() -> Standing {
+        let mut receipt = Receipt::default();
+        receipt.add(&[1], &[2]);
+        Standing {
+            step: 7,
+            position: 28,
+            served: Served { receipt, from: 4, base: Receipt::default() },
+            tokens: 99,
+            recent: vec![(4, 0.1 + 0.2), (3, f64::MIN_POSITIVE)],
+            validated: 5,
+            best: Some((5, 1.0 / 3.0)),
+        }
+    }
+
+    #[test]
+    fn what_is_written_comes_back_to_the_last_bit() {
+        let options = Options::default();
+        for standing in [standing(), Standing::default()] {
+            let state = standing.to_state(&options, "x");
+            assert_eq!(Standing::parse(&state).unwrap(), standing);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_missing_or_no_number_is_refused() {
+        let state = standing().to_state(&Options::default(), "x");
+        for name in ["receipt", "receipt_from", "receipt_base", "tokens", "recent", "validated"] {
+            let mut missing = state.clone();
+            missing.extra.remove(name);
+            assert!(Standing::parse(&missing).is_err(), "{name}");
+            let mut odd = state.clone();
+            odd.extra.insert(name.to_owned(), "x:y".to_owned());
+            assert!(Standing::parse(&odd).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_changes_the_weights_is_a_change_and_what_does_not_is_none() {
+        let options = Options::default();
+        let state = standing().to_state(&options, "x");
+        let free = Options {
+            out: PathBuf::from("elsewhere"),
+            resume: true,
+            allow_changes: true,
+            spheres: 64,
+            tokenizers: 7,
+            checkpoint_every: 1,
+            checkpoint_minutes: 1,
+            keep_checkpoints: 9,
+            ..options.clone()
+        };
+        assert_eq!(changes(&state, &free), []);
+        let changed = Options { steps: 6000, lr: 1e-3, layers: 3, ..options };
+        let words: Vec<String> =
+            changes(&state, &changed).iter().map(super::Change::words).collect();
+        assert_eq!(
+            words,
+            [
+                "--layers was 2 and is 3",
+                "--lr was 0.005 and is 0.001",
+                "--steps was 5200 and is 6000 (the learning rate falls over all steps)",
+            ]
+        );
+        let files = Options { paths: vec![PathBuf::from("a")], ..Options::default() };
+        assert_eq!(changes(&state, &files)[0].words(), "text was built-in stories and is files");
+    }
+}

@@ -1,0 +1,428 @@
+//! The steps of a run: the control sphere's loop, its checkpoints, and how the line ends.
+
+use super::Cancel;
+use super::batch::{Menu, Skip};
+use super::checkpoints::Checkpoints;
+use super::feed::{Feed, Totals};
+use super::lines::{Line, SourceBack, Tokenizing};
+use super::options::Options;
+use super::outcome::{Results, StepClock};
+use super::receive::{Received, receive, unfinished};
+use super::resume::{self, Resumed};
+use super::run::Corpus;
+use super::schedule::Schedule;
+use super::snapshot::{self, Numbers};
+use crate::corpus::Source;
+use crate::corpus::batcher::{Batcher, Sequences, Settings};
+use crate::corpus::tokenizer::Tokenizer;
+use crate::engine;
+use crate::engine::crew::{Crew, Seat};
+use crate::engine::edge::{Receiver, Sender};
+use crate::engine::shutdown::Wake;
+use crate::error::Error;
+use crate::model::adamw::AdamW;
+use crate::model::{Config, Isa, Layout};
+use crate::report::Observer;
+use crate::spheres::{Job, Outcome, Plan, Spheres, spheres};
+use crate::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Sequences of the validations before the last one.
+const EVAL_SEQUENCES: u64 = 64;
+
+/// How the steps ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// All were done.
+    Whole,
+    /// The user asked to stop.
+    Interrupted,
+}
+
+/// The running line with its spheres.
+pub(super) struct Training {
+    isa: Isa,
+    line: Line,
+    crew: Option<Crew>,
+    spheres: Spheres,
+    feeds: Option<Receiver<Feed>>,
+    back: Option<Sender<Sequences>>,
+    /// The source, once the loader is done with it.
+    read: SourceBack,
+    tokenizer: Arc<Tokenizer>,
+    config: Config,
+    totals: Option<Box<Totals>>,
+}
+
+/// What is left when all threads have ended.
+pub(super) struct Trained {
+    pub(super) spheres: Spheres,
+    pub(super) source: Box<dyn Source>,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) config: Config,
+    pub(super) totals: Option<Box<Totals>>,
+    pub(super) end: End,
+    /// A fault after the last step.
+    pub(super) late: Option<Error>,
+}
+
+impl Training {
+    /// Builds the line and the spheres, with the weights of a checkpoint or new ones, and starts the
+    /// threads.
+    pub(super) fn start(
+        options: &Options,
+        isa: Isa,
+        corpus: Corpus,
+        resumed: Option<&Resumed>,
+        cancel: &Cancel,
+    ) -> Result<Self, Error> {
+        let mut line = Line::new(cancel.control());
+        let (tokenizing, tokenizer) = match corpus {
+            Corpus::Unread { source, tokenizer } => {
+                (line.tokenizing(source, &tokenizer, options.tokenizers), tokenizer)
+            }
+            Corpus::Learned { source, tokenizer, kept } => {
+                (line.expanding(source, &tokenizer, kept), tokenizer)
+            }
+        };
+        let Tokenizing { texts, source: read, again } = tokenizing;
+        let config = Config {
+            vocab: tokenizer.vocab(),
+            layers: options.layers,
+            heads: options.heads,
+            width: options.width,
+            context: options.context,
+        };
+        config.check()?;
+        let numbers = match resumed {
+            Some(resumed) => {
+                resume::check_tokenizer(resumed, &snapshot::text_of(&tokenizer))?;
+                Some(snapshot::read(&resumed.folder, &resumed.found, &config)?)
+            }
+            None => None,
+        };
+        let batcher = Batcher::new(Settings {
+            context: options.context,
+            window: options.shuffle_window,
+            seed: options.seed,
+            vocab: config.vocab,
+            end_of_document: tokenizer.end_of_document(),
+        })?
+        .keeping(options.token_memory);
+        let menu = menu(options, resumed);
+        let (feeds, mut back) = line.batching((texts, again), batcher, menu, &tokenizer);
+        for _ in 0..FEEDS {
+            let buffer = Sequences::new(options.context, options.sequences_per_step());
+            // The ring was made with room for all of them.
+            let _ = back.try_send(buffer);
+        }
+        let plan = Plan {
+            config,
+            batch: options.batch,
+            micro_batches: options.micro_batches,
+            clip: if options.clip > 0.0 { f64::from(options.clip) } else { f64::INFINITY },
+            adamw: AdamW { weight_decay: f64::from(options.weight_decay), ..AdamW::default() },
+            isa,
+        };
+        let spheres = computing(&mut line, options, plan, numbers, cancel);
+        let crew = Some(line.start()?);
+        let (feeds, back, totals) = (Some(feeds), Some(back), None);
+        Ok(Training { isa, line, crew, spheres, feeds, back, read, tokenizer, config, totals })
+    }
+
+    /// Takes what the batcher feeds until all steps are done or the user stops the run.
+    pub(super) fn steps(
+        &mut self,
+        options: &Options,
+        cancel: &Cancel,
+        checkpoints: &mut Checkpoints,
+        results: &mut Results,
+        observer: &mut dyn Observer,
+    ) -> Result<End, Error> {
+        let mut job = Job::default();
+        let mut clock = StepClock::start();
+        let mut validation = Outcome::default();
+        let mut saver = Saver { checkpoints, options, last: Instant::now() };
+        loop {
+            let feeds = self.feeds.as_mut().ok_or_else(|| unfinished("the control sphere"))?;
+            match receive(feeds, cancel, self.line.shutdown()) {
+                Received::Item(Feed::Passed { served, same }) => {
+                    results.serve(served);
+                    if !same {
+                        observer.note("changed: the text is not the one that was trained");
+                    }
+                    clock.lap();
+                }
+                Received::Item(Feed::Train { sequences, step, served }) => {
+                    let outcome = self.train(options, &mut job, sequences, step)?;
+                    results.serve(served);
+                    results.step(step, &outcome, clock.lap());
+                    observer.step(&results.progress(&self.line));
+                    if saver.is_due_after(step) {
+                        saver.save(self, results, observer);
+                        clock.lap();
+                    }
+                }
+                Received::Item(Feed::Validate { sequences, last, is_final }) => {
+                    let outcome = self.validate(&mut job, sequences)?;
+                    validation.loss_sum += outcome.loss_sum;
+                    validation.targets += outcome.targets;
+                    if last {
+                        let seconds = clock.lap();
+                        results.validation(&std::mem::take(&mut validation), is_final, seconds);
+                        observer.validated(&results.progress(&self.line));
+                        if !is_final && saver.is_due_validated(results) {
+                            saver.save(self, results, observer);
+                            clock.lap();
+                        }
+                    }
+                }
+                Received::Item(Feed::Totals(totals)) => {
+                    self.totals = Some(totals);
+                    return Ok(End::Whole);
+                }
+                Received::Cancelled if results.steps() == 0 => {
+                    self.stop()?;
+                    return Err(Error::Interrupted);
+                }
+                Received::Cancelled => return Ok(End::Interrupted),
+                Received::Ended => {
+                    let stopped = self.stop();
+                    return Err(self.explained(stopped));
+                }
+            }
+        }
+    }
+
+    fn train(
+        &mut self,
+        options: &Options,
+        job: &mut Job,
+        sequences: Sequences,
+        step: u64,
+    ) -> Result<Outcome, Error> {
+        let schedule = Schedule {
+            peak: options.lr,
+            floor: options.lr / 10.0,
+            warmup: options.warmup_steps(),
+            steps: options.steps,
+        };
+        job.lr = f64::from(schedule.rate(step));
+        job.step = step;
+        self.load(job, sequences);
+        self.spheres.begin(job);
+        let outcome = self.wait(job)?;
+        match outcome.non_finite() {
+            None => Ok(outcome),
+            Some(what) => {
+                let at = outcome.bad_sequence.map_or_else(
+                    || "in the sum over the step".to_owned(),
+                    |(micro, sequence)| format!("micro-batch {micro}, sequence {sequence}"),
+                );
+                Err(Error::NonFinite { what, step, at })
+            }
+        }
+    }
+
+    fn validate(&mut self, job: &mut Job, sequences: Sequences) -> Result<Outcome, Error> {
+        if sequences.is_empty() {
+            self.load(job, sequences);
+            return Ok(Outcome::default());
+        }
+        self.load(job, sequences);
+        self.spheres.begin_evaluation(job);
+        self.wait(job)
+    }
+
+    /// Copies the sequences into the job, and sends their buffer back to the batcher.
+    fn load(&mut self, job: &mut Job, mut sequences: Sequences) {
+        job.inputs.clear();
+        job.inputs.extend_from_slice(sequences.inputs());
+        job.targets.clear();
+        job.targets.extend_from_slice(sequences.targets());
+        sequences.clear();
+        if let Some(back) = &mut self.back {
+            // A batcher that has given everything needs no buffer.
+            let _ = back.try_send(sequences);
+        }
+    }
+
+    fn wait(&mut self, job: &mut Job) -> Result<Outcome, Error> {
+        if let Some(outcome) = self.spheres.wait(job) {
+            return Ok(outcome);
+        }
+        self.stop()?;
+        Err(unfinished("a sphere"))
+    }
+
+    /// The error of a run whose batcher gave no more: an input of too little text is no fault of a
+    /// stage, and what was skipped may be the reason.
+    fn explained(&mut self, stopped: Result<(), Error>) -> Error {
+        let fault = match stopped {
+            Ok(()) => return unfinished("the batcher"),
+            Err(Error::Engine(engine::Error::Fault(fault))) if fault.stage == "batch" => fault,
+            Err(error) => return error,
+        };
+        let engine::Fault { stage, worker, item, cause } = fault;
+        let cause = match cause {
+            engine::Cause::Error(error) => match error.downcast::<Error>() {
+                Ok(error) => match *error {
+                    Error::Input { what, hint } => {
+                        return Error::Input { what: what + &self.skipped(), hint };
+                    }
+                    other => engine::Cause::Error(Box::new(other)),
+                },
+                Err(error) => engine::Cause::Error(error),
+            },
+            panic @ engine::Cause::Panic(_) => panic,
+        };
+        engine::Error::Fault(engine::Fault { stage, worker, item, cause }).into()
+    }
+
+    /// What was not taken, in as many lines as a message may have.
+    fn skipped(&mut self) -> String {
+        let summary = self.read.try_recv().map(|source| source.summary()).unwrap_or_default();
+        let mut text = String::new();
+        for skipped in summary.skipped.iter().take(SKIPPED_NAMED) {
+            text += &format!("\nskipped {}: {}", skipped.path, skipped.reason);
+        }
+        match summary.skipped.len().saturating_sub(SKIPPED_NAMED) {
+            0 => text,
+            more => text + &format!("\nand {more} more"),
+        }
+    }
+
+    /// Stops and joins all threads; a fault among them is the error.
+    fn stop(&mut self) -> Result<(), Error> {
+        self.line.shutdown().cancel();
+        match self.crew.take() {
+            Some(crew) => Ok(crew.join()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends all threads, and checks that nothing was lost.
+    pub(super) fn close(mut self, results: &mut Results, end: End) -> Result<Trained, Error> {
+        // What is still on its way is abandoned, and counted as such.
+        self.feeds = None;
+        self.back = None;
+        self.spheres.close();
+        // Text beyond the last step is not needed, and a fault met there takes nothing from the
+        // steps that are done: it becomes a note.
+        let late = self.stop().err();
+        results.close(&self.line, &self.spheres)?;
+        let source = self.read.try_recv().map_err(|_| unfinished("the loader"))?;
+        Ok(Trained {
+            spheres: self.spheres,
+            source,
+            tokenizer: self.tokenizer,
+            config: self.config,
+            totals: self.totals,
+            end,
+            late,
+        })
+    }
+}
+
+/// Saves checkpoints between steps.
+struct Saver<'a> {
+    checkpoints: &'a mut Checkpoints,
+    options: &'a Options,
+    /// When the last one was saved, or tried.
+    last: Instant,
+}
+
+impl Saver<'_> {
+    /// Whether one is due after this step, of which no validation follows: that comes first, so that
+    /// the checkpoint knows its loss.
+    fn is_due_after(&self, step: u64) -> bool {
+        let interval = self.options.eval_interval;
+        self.is_due(step) && !(interval > 0 && step.is_multiple_of(interval))
+    }
+
+    /// Whether one is due after the validation of the last step: also where it is the best.
+    fn is_due_validated(&self, results: &Results) -> bool {
+        let step = results.steps();
+        let best = self.options.checkpoint_every > 0 && results.best() == Some(step);
+        (self.is_due(step) || best) && !self.checkpoints.holds(step)
+    }
+
+    fn is_due(&self, step: u64) -> bool {
+        let Options { checkpoint_every: every, checkpoint_minutes: minutes, .. } = *self.options;
+        let late = minutes > 0 && self.last.elapsed() >= Duration::from_secs(60 * minutes);
+        // After the last step come the outputs themselves.
+        every > 0 && step < self.options.steps && (step.is_multiple_of(every) || late)
+    }
+
+    /// Saves one. Where that fails, a full disk for example, the ones before stand, and the training
+    /// goes on: what cannot be saved now may be later.
+    fn save(&mut self, training: &Training, results: &mut Results, observer: &mut dyn Observer) {
+        let step = results.steps();
+        let state = results.standing(self.options).to_state(self.options, training.isa.name());
+        let saved = self.checkpoints.save(step, results.best(), |folder| {
+            let Training { spheres, config, tokenizer, .. } = training;
+            snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
+        });
+        self.last = Instant::now();
+        results.checkpoint(saved.is_ok());
+        observer.note(&match saved {
+            Ok(folder) => format!("checkpoint at step {step} saved in {}", folder.display()),
+            Err(error) => format!(
+                "the checkpoint at step {step} could not be saved, the one before stands: {error}"
+            ),
+        });
+    }
+}
+
+/// What the batcher is to give.
+fn menu(options: &Options, resumed: Option<&Resumed>) -> Menu {
+    Menu {
+        steps: options.steps,
+        eval_interval: options.eval_interval,
+        eval_sequences: EVAL_SEQUENCES,
+        batch: options.batch,
+        ngrams: options.paths.is_empty(),
+        skip: resumed.map(|resumed| Skip {
+            step: resumed.standing.step,
+            position: resumed.standing.position,
+            served: resumed.standing.served,
+            validated: resumed.standing.validated,
+            strict: !options.allow_changes,
+        }),
+    }
+}
+
+/// The spheres, with the numbers of a checkpoint or the first ones; their threads join the line.
+fn computing(
+    line: &mut Line,
+    options: &Options,
+    plan: Plan,
+    numbers: Option<Numbers>,
+    cancel: &Cancel,
+) -> Spheres {
+    let (control, shutdown) = (cancel.control().clone(), line.shutdown().clone());
+    let (params, moments) = match numbers {
+        Some(numbers) => (numbers.params, Some((numbers.m, numbers.v))),
+        None => (Layout::new(&plan.config).init(options.seed), None),
+    };
+    let (spheres, leaves) = spheres(plan, params, options.spheres, None, control, shutdown);
+    if let Some((m, v)) = moments {
+        spheres.set_moments(&m, &v);
+    }
+    line.wakes(Wake::Pool(spheres.pool()));
+    for mut sphere in leaves {
+        let id = sphere.id();
+        let body = move |seat: &Seat| {
+            sphere.run(seat);
+            Ok(())
+        };
+        line.thread(format!("tf-sphere-{id:02}"), "sphere", id, Box::new(body));
+    }
+    spheres
+}
+
+/// Skipped paths that the message for too little text names.
+const SKIPPED_NAMED: usize = 10;
+
+/// Buffers of sequences between batcher and control sphere.
+const FEEDS: usize = 3;
