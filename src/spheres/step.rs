@@ -10,11 +10,12 @@
 //! until the step is complete. Every sum has an order fixed by the sizes alone, so the bits do not
 //! depend on the number of spheres or on who took which task.
 
-use super::shared::{Phased, Weights};
+use super::shared::{Phased, Shared};
 use super::tile::TileState;
 use crate::model::adamw::{AdamW, Update, clip_factor};
 use crate::model::{
-    Config, Isa, Scratch, Slot, Tile, forward_backward, forward_loss, tiles, weight_gradient,
+    Config, Floats, Isa, Scratch, Slot, Tile, Weights, forward_backward, forward_loss, pack, tiles,
+    weight_gradient,
 };
 use atomic_refcell::AtomicRefCell;
 
@@ -136,7 +137,9 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Work {
     plan: Plan,
-    weights: Weights,
+    params: Shared,
+    /// The matrices among them once more, as phase A's products read them.
+    panels: Shared,
     tiles: Vec<Tile>,
     slots: Vec<Phased<Slot>>,
     losses: Vec<AtomicRefCell<f64>>,
@@ -146,7 +149,7 @@ pub(super) struct Work {
 
 impl Work {
     /// Takes the first parameters and reserves all memory of the run.
-    pub(super) fn new(plan: Plan, params: Vec<f32>) -> Self {
+    pub(super) fn new(plan: Plan, params: &[f32]) -> Self {
         let tiles = tiles(&plan.config);
         let state = |tile| AtomicRefCell::new(TileState::new(tile, plan.micro_batches));
         Work {
@@ -154,7 +157,8 @@ impl Work {
             tiles,
             slots: (0..plan.batch).map(|_| Phased::new(Slot::new(&plan.config))).collect(),
             losses: (0..plan.batch).map(|_| AtomicRefCell::new(0.0)).collect(),
-            weights: Weights::new(params),
+            params: Shared::new(Floats::from(params)),
+            panels: Shared::new(Floats::from(&pack(&plan.config, params)[..])),
             open: AtomicRefCell::new(Open::default()),
             plan,
         }
@@ -254,12 +258,16 @@ impl Work {
         }
     }
 
+    /// The parameters and their panels.
     #[expect(unsafe_code, reason = "the weights are shared; the phases keep readers from writers")]
-    pub(super) fn params(&self) -> &[f32] {
+    pub(super) fn weights(&self) -> Weights<'_> {
         // SAFETY: callers are tasks of phase A or an evaluation, which never overlap the update
         // (the latch opens it after their last arriver and the next step after its own), or the
         // control thread while no step is open.
-        unsafe { self.weights.read() }
+        let params = unsafe { self.params.read() };
+        // SAFETY: as above.
+        let panels = unsafe { self.panels.read() };
+        Weights::new(&self.plan.config, params, panels)
     }
 
     /// The slot of the calling task.
@@ -278,7 +286,7 @@ impl Work {
         let activations = self.slot(slot);
         let loss = forward_backward(
             &self.plan.config,
-            self.params(),
+            self.weights(),
             inputs,
             targets,
             scale,
@@ -292,7 +300,7 @@ impl Work {
         let open = self.open.borrow();
         let (inputs, targets) = self.row(&open.job, 0, slot);
         let (config, activations) = (&self.plan.config, self.slot(slot));
-        let loss = forward_loss(config, self.params(), inputs, targets, activations, scratch);
+        let loss = forward_loss(config, self.weights(), inputs, targets, activations, scratch);
         *self.losses[slot].borrow_mut() = loss;
     }
 
@@ -322,15 +330,15 @@ impl Work {
             // SAFETY: this is the tile's one update task (its state is borrowed mutably above),
             // tiles are disjoint, and the phase was opened by phase B's last arriver, so no task
             // reads the weights now.
-            let params = unsafe { self.weights.tile(range) };
-            self.plan.adamw.update(
-                self.plan.isa,
-                &update,
-                params,
-                &grad[part.clone()],
-                &mut m[part.clone()],
-                &mut v[part],
-            );
+            let params = unsafe { self.params.tile(range.clone()) };
+            let (grad, m, v) = (&grad[part.clone()], &mut m[part.clone()], &mut v[part]);
+            self.plan.adamw.update(self.plan.isa, &update, params, grad, m, v);
+            // A matrix is one range, and its values are in the cache now.
+            for part in tile.panels(&self.plan.config) {
+                debug_assert_eq!(part.source(), range, "a panel of other parameters");
+                // SAFETY: as above; the parts of the panels are the tiles' as the parameters are.
+                part.write(unsafe { self.panels.tile(part.range()) }, params);
+            }
         }
     }
 

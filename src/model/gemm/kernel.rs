@@ -1,0 +1,276 @@
+//! Tiles of c in registers: a few rows and up to [`PANEL`] columns, over one block of the depth.
+#![expect(unsafe_code, reason = "reads and writes by pointer; the constructor checks the matrices")]
+
+use super::lanes::{Lanes, Plain};
+#[cfg(target_arch = "x86_64")]
+use super::lanes::{Ymm, Zmm};
+use super::{Mat, MatMut, PANEL, Right, Write};
+use crate::model::isa::{Isa, Path};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::ptr;
+
+/// What a column of tiles reads and writes: tiles of one height, below each other.
+///
+/// A value is the evidence that every pointer is valid for the rows, columns and terms that it
+/// stands for: [`Tiles::new`] makes the only ones, of matrices that were checked.
+#[derive(Debug)]
+pub(super) struct Tiles<'a> {
+    /// Term k of row i at `a + i * a_row + k * a_depth`, one of which is 1.
+    a: *const f32,
+    a_row: usize,
+    a_depth: usize,
+    /// Term k at `b + k * b_depth`.
+    b: *const f32,
+    b_depth: usize,
+    /// Row i at `c + i * c_row`.
+    c: *mut f32,
+    c_row: usize,
+    /// What is added to the product: row i at `added + i * added_row`, and one row to all of them.
+    /// Null where there is none.
+    added: *const f32,
+    added_row: usize,
+    bias: *const f32,
+    /// Rows of a tile, and how many tiles there are.
+    rows: usize,
+    count: usize,
+    columns: usize,
+    depth: usize,
+    matrices: PhantomData<&'a f32>,
+}
+
+impl<'a> Tiles<'a> {
+    /// The tiles of `c` of `height` rows each at these rows and columns, for these terms of the sum.
+    /// `columns` lie in one panel.
+    pub(super) fn new(
+        c: &'a mut MatMut<'_>,
+        write: Write<'a>,
+        (a, b): (&'a Mat<'_>, &'a Right<'_>),
+        (rows, height): (Range<usize>, usize),
+        columns: Range<usize>,
+        terms: Range<usize>,
+    ) -> Tiles<'a> {
+        assert!(rows.end <= c.rows && columns.end <= c.columns && terms.end <= a.columns);
+        assert!(rows.len().is_multiple_of(height), "tiles of {height} in {rows:?}");
+        assert!(columns.start.is_multiple_of(PANEL) && columns.len() <= PANEL);
+        let at = rows.start * c.stride + columns.start;
+        let (added, added_row, bias) = match write {
+            Write::Set => (ptr::null(), 0, ptr::null()),
+            Write::Add => (c.data.as_ptr().wrapping_add(at), c.stride, ptr::null()),
+            Write::Bias(bias) => (ptr::null(), 0, bias[columns.clone()].as_ptr()),
+            Write::BiasResidual(bias, residual) => (
+                residual[rows.start * c.columns + columns.start..].as_ptr(),
+                c.columns,
+                bias[columns.clone()].as_ptr(),
+            ),
+        };
+        let a_at = rows.start * a.row_stride + terms.start * a.column_stride;
+        let b_at = columns.start / PANEL * b.panel_stride + terms.start * b.row_stride;
+        Tiles {
+            a: a.data.as_ptr().wrapping_add(a_at),
+            a_row: a.row_stride,
+            a_depth: a.column_stride,
+            b: b.data.as_ptr().wrapping_add(b_at),
+            b_depth: b.row_stride,
+            c: c.data.as_mut_ptr().wrapping_add(at),
+            c_row: c.stride,
+            added,
+            added_row,
+            bias,
+            rows: height,
+            count: rows.len() / height,
+            columns: columns.len(),
+            depth: terms.len(),
+            matrices: PhantomData,
+        }
+    }
+}
+
+/// The most rows of a tile: what the path's registers hold beside a row of b.
+pub(super) fn most_rows(isa: Isa) -> usize {
+    match isa.path() {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => 14,
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => 6,
+        Path::Portable => 6,
+    }
+}
+
+/// Computes tiles of at most [`most_rows`].
+pub(super) fn run(isa: Isa, tiles: &Tiles<'_>) {
+    match isa.path() {
+        // SAFETY: an `Isa` of this path is the evidence of avx512f, avx2 and fma.
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 => unsafe { avx512(tiles) },
+        // SAFETY: an `Isa` of this path is the evidence of avx2 and fma.
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx2 => unsafe { avx2(tiles) },
+        Path::Portable => portable(tiles),
+    }
+}
+
+/// Writes the function of a path: it takes the tiles in strips of two registers' columns, and calls the
+/// strip that was compiled for the number of rows and for what the columns and a's strides are.
+macro_rules! path {
+    ($name:ident, $lanes:ty, [$($rows:literal)*] $(, $features:literal)?) => {
+        $(#[target_feature(enable = $features)])?
+        fn $name(tiles: &Tiles<'_>) {
+            // Not inlined: in one function, so many tiles leave no registers to any of them.
+            #[inline(never)]
+            $(#[target_feature(enable = $features)])?
+            fn strip<const R: usize, const W: usize, const FULL: bool, const BY_ROW: bool>(
+                tiles: &Tiles<'_>,
+                from: usize,
+            ) {
+                // SAFETY: the path's instructions are there, as this function's features say.
+                unsafe { product::<$lanes, R, W, FULL, BY_ROW>(tiles, from) }
+            }
+            for from in (0..tiles.columns).step_by(2 * <$lanes>::N) {
+                let (columns, n) = (tiles.columns - from, <$lanes>::N);
+                let full = columns == n || columns >= 2 * n;
+                match (tiles.rows, columns > n, full, tiles.a_depth == 1) {
+                    $(
+                        ($rows, true, true, true) => strip::<$rows, 2, true, true>(tiles, from),
+                        ($rows, true, true, false) => strip::<$rows, 2, true, false>(tiles, from),
+                        ($rows, true, false, true) => strip::<$rows, 2, false, true>(tiles, from),
+                        ($rows, true, false, false) => strip::<$rows, 2, false, false>(tiles, from),
+                        ($rows, false, true, true) => strip::<$rows, 1, true, true>(tiles, from),
+                        ($rows, false, true, false) => strip::<$rows, 1, true, false>(tiles, from),
+                        ($rows, false, false, true) => strip::<$rows, 1, false, true>(tiles, from),
+                        ($rows, false, false, false) => strip::<$rows, 1, false, false>(tiles, from),
+                    )*
+                    (rows, ..) => unreachable!("a tile of {rows} rows"),
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+path!(avx512, Zmm, [1 2 3 4 5 6 7 8 9 10 11 12 13 14], "avx512f,avx2,fma");
+#[cfg(target_arch = "x86_64")]
+path!(avx2, Ymm, [1 2 3 4 5 6], "avx2,fma");
+path!(portable, Plain<false>, [1 2 3 4 5 6]);
+
+/// Tiles of `R` rows, of each at most `W` registers of columns from column `from` on. `FULL`: all lanes
+/// count. `BY_ROW`: a's rows are contiguous, else its columns.
+///
+/// # Safety
+/// The processor has the instructions of `V`. `R` is the tiles' number of rows.
+#[inline(always)]
+unsafe fn product<
+    V: Lanes,
+    const R: usize,
+    const W: usize,
+    const FULL: bool,
+    const BY_ROW: bool,
+>(
+    tiles: &Tiles<'_>,
+    from: usize,
+) {
+    // The lanes that count in the last register.
+    let last = if FULL { V::N } else { tiles.columns - from - (W - 1) * V::N };
+    let (mut a, mut c, mut added) = (tiles.a, tiles.c.wrapping_add(from), tiles.added);
+    for _ in 0..tiles.count {
+        // SAFETY: the caller promises the instructions.
+        let mut sums = unsafe { chains::<V, R, W, FULL, BY_ROW>(tiles, a, from, last) };
+        if !added.is_null() {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let row = added.wrapping_add(i * tiles.added_row + from);
+                // SAFETY: `added` has the rows and columns of the tiles.
+                let row: [V; W] = unsafe { load_row::<V, W, FULL>(row, last) };
+                for (sum, x) in sums.iter_mut().zip(&row) {
+                    *sum = sum.plus(*x);
+                }
+            }
+            added = added.wrapping_add(R * tiles.added_row);
+        }
+        if !tiles.bias.is_null() {
+            let row = tiles.bias.wrapping_add(from);
+            // SAFETY: `bias` has the columns of the tiles.
+            let row: [V; W] = unsafe { load_row::<V, W, FULL>(row, last) };
+            for sums in &mut sums {
+                for (sum, x) in sums.iter_mut().zip(&row) {
+                    *sum = sum.plus(*x);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (j, sum) in sums.iter().enumerate() {
+                let to = c.wrapping_add(i * tiles.c_row + j * V::N);
+                if FULL || j + 1 < W {
+                    // SAFETY: the row and all lanes of this register lie in c.
+                    unsafe { sum.store(to) }
+                } else {
+                    // SAFETY: the row and the lanes that count lie in c.
+                    unsafe { sum.store_part(to, last) }
+                }
+            }
+        }
+        a = a.wrapping_add(R * tiles.a_row);
+        c = c.wrapping_add(R * tiles.c_row);
+    }
+}
+
+/// The sums of the products of a tile whose rows of a begin at `a`.
+///
+/// # Safety
+/// As [`product`], of one of whose tiles `a` is the first element.
+#[inline(always)]
+unsafe fn chains<V: Lanes, const R: usize, const W: usize, const FULL: bool, const BY_ROW: bool>(
+    tiles: &Tiles<'_>,
+    mut a: *const f32,
+    from: usize,
+    last: usize,
+) -> [[V; W]; R] {
+    // SAFETY: the caller promises the instructions.
+    let mut sums = [[unsafe { V::zero() }; W]; R];
+    let mut b = tiles.b.wrapping_add(from);
+    // While this tile is computed, a's rows for the next one come nearer, a line with each term.
+    let mut ahead = a.wrapping_add(R * tiles.a_row);
+    let apart = R * tiles.a_row / tiles.depth.max(1);
+    for _ in 0..tiles.depth {
+        if BY_ROW {
+            V::fetch(ahead);
+            ahead = ahead.wrapping_add(apart);
+        }
+        // SAFETY: a row of b has the tiles' columns.
+        let row: [V; W] = unsafe { load_row::<V, W, FULL>(b, last) };
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let x = a.wrapping_add(if BY_ROW { i * tiles.a_row } else { i });
+            // SAFETY: row i and this term lie in a; the caller promises the instructions.
+            let x = unsafe { V::spread(x) };
+            for (sum, y) in sums.iter_mut().zip(&row) {
+                *sum = sum.add_product(x, *y);
+            }
+        }
+        a = a.wrapping_add(if BY_ROW { 1 } else { tiles.a_depth });
+        b = b.wrapping_add(tiles.b_depth);
+    }
+    sums
+}
+
+/// `W` registers from `at` on; of the last one the first `last` lanes where it is not `FULL`.
+///
+/// # Safety
+/// The processor has the instructions of `V`, and what is read lies in one slice.
+#[inline(always)]
+unsafe fn load_row<V: Lanes, const W: usize, const FULL: bool>(
+    at: *const f32,
+    last: usize,
+) -> [V; W] {
+    // SAFETY: the caller promises the instructions.
+    let mut row = [unsafe { V::zero() }; W];
+    for (j, lanes) in row.iter_mut().enumerate() {
+        let at = at.wrapping_add(j * V::N);
+        *lanes = if FULL || j + 1 < W {
+            // SAFETY: as the caller promises.
+            unsafe { V::load(at) }
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { V::load_part(at, last) }
+        };
+    }
+    row
+}
