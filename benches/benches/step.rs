@@ -2,7 +2,8 @@
 //! spheres.
 //!
 //! ```text
-//! cargo bench --bench step [-- SIZE..]        # S, M and N where none is named; --test: one step each
+//! cargo bench --bench step [-- SIZE.. SPHERES..]    # where none is named: S, M, N and 1, 2
+//! cargo bench --bench step -- --test                # one step each
 //! ```
 //!
 //! A part's time is that of all spheres together; what is left to the step's time is waiting. Its
@@ -14,7 +15,7 @@ use twelvefold::model::{Config, Part};
 use twelvefold_benches::training::{SIZES, Size, Trainer, useful_flops};
 
 /// Steps that are timed, after two that are not.
-const STEPS: usize = 12;
+const STEPS: usize = 20;
 
 /// Useful operations of a part for a token.
 fn flops(config: &Config, part: Part) -> f64 {
@@ -60,9 +61,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let steps = if arguments.iter().any(|a| a == "--test") { 1 } else { STEPS };
     let named: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let (numbers, names): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|name| name.parse::<usize>().is_ok());
+    let mut widths: Vec<usize> = numbers.iter().filter_map(|n| n.parse().ok()).collect();
+    if widths.is_empty() {
+        widths = vec![1, 2];
+    }
     for size in SIZES {
-        if named.is_empty() || named.iter().any(|name| *name == size.name) {
-            for spheres in [1, 2] {
+        if names.is_empty() || names.iter().any(|name| *name == size.name) {
+            for &spheres in &widths {
                 print(&size, spheres, steps);
             }
         }

@@ -6,10 +6,11 @@
 //! nor read; within it the keys after the query are set to 0.
 
 use super::Config;
+use super::floats::Floats;
 use super::gemm::{Mat, MatMut, PANEL, Panels, Write, matmul, pack_transposed};
 use super::isa::{Isa, dispatch};
 use super::math::{LANES, exp_down, fma};
-use super::slot::lanes_stride;
+use super::slot::{lanes_stride, row_stride};
 
 /// Queries of a block: a panel of the scores' product.
 pub(crate) const BLOCK: usize = PANEL;
@@ -19,31 +20,21 @@ fn blocks(t: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..t).step_by(BLOCK).map(move |i0| (i0, (i0 + BLOCK).min(t)))
 }
 
-/// The queries, keys and values of a sequence: (T, 3C), row i at `i * stride`.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Qkv<'a> {
-    pub(crate) data: &'a [f32],
-    pub(crate) stride: usize,
-}
-
-impl<'a> Qkv<'a> {
-    /// `width` columns from `column` on, of these rows.
-    fn part(&self, rows: (usize, usize), column: usize, width: usize) -> Mat<'a> {
-        let data = &self.data[rows.0 * self.stride + column..];
-        Mat::new(data, rows.1 - rows.0, width, self.stride)
-    }
+/// `width` columns of the rows `rows` of a matrix whose rows are `stride` apart, from `column` on.
+fn part(data: &[f32], stride: usize, rows: (usize, usize), column: usize, width: usize) -> Mat<'_> {
+    Mat::new(&data[rows.0 * stride + column..], rows.1 - rows.0, width, stride)
 }
 
 /// y = softmax(q k^T / sqrt(HS), causal) v for each head.
 ///
-/// `y`: (T, C). `att`: (NH, T, [`lanes_stride`]), the probabilities by key and query, kept for
+/// `y`: (T, C). `qkv`: (T, 3C), the queries, keys and values of all heads, rows at [`row_stride`]. `att`: (NH, T, [`lanes_stride`]), the probabilities by key and query, kept for
 /// [`attention_backward`]. `panels`: scratch of the panels of (HS, T).
 pub(crate) fn attention_forward(
     isa: Isa,
     config: &Config,
     y: &mut [f32],
     att: &mut [f32],
-    qkv: Qkv<'_>,
+    qkv: &[f32],
     panels: &mut [f32],
 ) {
     let (c, hs) = (config.width, config.head_width());
@@ -51,21 +42,21 @@ pub(crate) fn attention_forward(
     if t == 0 {
         return;
     }
-    let ts = lanes_stride(t);
+    let (ts, stride) = (lanes_stride(t), row_stride(3 * c));
     let scale = 1.0 / (hs as f32).sqrt();
     for h in 0..config.heads {
         let [q, k, v] = [h * hs, c + h * hs, 2 * c + h * hs];
         let att = &mut att[h * t * ts..(h + 1) * t * ts];
-        pack_transposed(panels, &qkv.data[q..], t, hs, qkv.stride);
+        pack_transposed(panels, &qkv[q..], t, hs, stride);
         for (i0, i1) in blocks(t) {
             let n = i1 - i0;
             let queries = Panels::new(&panels[i0 * hs..], hs, n);
             let scores = MatMut::new(&mut att[i0..], i1, n, ts);
-            matmul(isa, scores, Write::Set, qkv.part((0, i1), k, hs), queries);
+            matmul(isa, scores, Write::Set, part(qkv, stride, (0, i1), k, hs), queries);
             causal_softmax(isa, &mut att[..i1 * ts], ts, i0, scale);
             let p = Mat::new(&att[i0..], i1, n, ts);
             let y = MatMut::new(&mut y[i0 * c + h * hs..], n, hs, c);
-            matmul(isa, y, Write::Set, p.t(), qkv.part((0, i1), v, hs));
+            matmul(isa, y, Write::Set, p.t(), part(qkv, stride, (0, i1), v, hs));
         }
     }
 }
@@ -123,59 +114,86 @@ fn lanes(row: &mut [f32], first: usize) -> &mut [f32; LANES] {
 
 /// What [`attention_backward`] works in.
 #[derive(Debug)]
-pub(crate) struct AttentionScratch<'a> {
-    /// The panels of (HS, T).
-    pub(crate) panels: &'a mut [f32],
-    /// (T, BLOCK)
-    pub(crate) dp: &'a mut [f32],
+pub(crate) struct AttentionScratch {
+    /// (T, BLOCK): the gradient of a block's probabilities; then (BLOCK, HS), that of its keys.
+    dp: Floats,
+    /// (T, HS) each: the gradients of a head's queries and values, until the head needs neither.
+    dq: Floats,
+    dv: Floats,
 }
 
-/// The gradient of [`attention_forward`] to its queries, keys and values.
+impl AttentionScratch {
+    /// Room for the longest sequence.
+    pub(crate) fn new(config: &Config) -> AttentionScratch {
+        let room = |width: usize| Floats::new(config.context * width);
+        let hs = config.head_width();
+        AttentionScratch { dp: room(BLOCK.max(hs)), dq: room(hs), dv: room(hs) }
+    }
+
+    /// Its f32.
+    pub(crate) fn len(&self) -> usize {
+        self.dp.len() + self.dq.len() + self.dv.len()
+    }
+}
+
+/// The gradient of [`attention_forward`], in place: `qkv` becomes the gradients of the queries, keys
+/// and values, and `att` those of the scores.
 ///
-/// `dqkv`: (T, 3C), rows as those of `qkv`, written over. `dy`: (T, C). `att` as the forward pass left
-/// it; it ends as the gradient of the scores.
+/// `dy`: (T, C). `panels` as in the forward pass.
 pub(crate) fn attention_backward(
     isa: Isa,
     config: &Config,
-    dqkv: &mut [f32],
-    scratch: AttentionScratch<'_>,
-    dy: &[f32],
+    qkv: &mut [f32],
     att: &mut [f32],
-    qkv: Qkv<'_>,
+    dy: &[f32],
+    panels: &mut [f32],
+    scratch: &mut AttentionScratch,
 ) {
     let (c, hs) = (config.width, config.head_width());
     let t = dy.len() / c;
     if t == 0 {
         return;
     }
-    let ts = lanes_stride(t);
+    let (ts, stride) = (lanes_stride(t), row_stride(3 * c));
     let scale = 1.0 / (hs as f32).sqrt();
+    let AttentionScratch { dp, dq, dv } = scratch;
     for h in 0..config.heads {
         let [q, k, v] = [h * hs, c + h * hs, 2 * c + h * hs];
         let att = &mut att[h * t * ts..(h + 1) * t * ts];
+        let dy = &dy[h * hs..];
         for (j0, j1) in blocks(t) {
             // The keys of a block are seen by its own queries and all later ones.
-            let p = Mat::new(&att[j0 * ts + j0..], j1 - j0, t - j0, ts);
-            let dv = MatMut::new(&mut dqkv[j0 * qkv.stride + v..], j1 - j0, hs, qkv.stride);
-            matmul(isa, dv, Write::Set, p, Mat::new(&dy[j0 * c + h * hs..], t - j0, hs, c));
+            let p = part(att, ts, (j0, j1), j0, t - j0);
+            let dv = MatMut::new(&mut dv[j0 * hs..], j1 - j0, hs, hs);
+            matmul(isa, dv, Write::Set, p, part(dy, c, (j0, t), 0, hs));
         }
-        pack_transposed(scratch.panels, &dy[h * hs..], t, hs, c);
+        pack_transposed(panels, dy, t, hs, c);
         for (i0, i1) in blocks(t) {
             let n = i1 - i0;
-            let dp = &mut scratch.dp[..i1 * BLOCK];
-            let dys = Panels::new(&scratch.panels[i0 * hs..], hs, n);
-            let values = qkv.part((0, i1), v, hs);
+            let dys = Panels::new(&panels[i0 * hs..], hs, n);
+            let values = part(qkv, stride, (0, i1), v, hs);
             matmul(isa, MatMut::new(dp, i1, n, BLOCK), Write::Set, values, dys);
-            softmax_backward(isa, &mut att[..i1 * ts], ts, i0, dp, scale);
+            softmax_backward(isa, &mut att[..i1 * ts], ts, i0, &dp[..i1 * BLOCK], scale);
             let ds = Mat::new(&att[i0..], i1, n, ts);
-            let dq = MatMut::new(&mut dqkv[i0 * qkv.stride + q..], n, hs, qkv.stride);
-            matmul(isa, dq, Write::Set, ds.t(), qkv.part((0, i1), k, hs));
+            let dq = MatMut::new(&mut dq[i0 * hs..], n, hs, hs);
+            matmul(isa, dq, Write::Set, ds.t(), part(qkv, stride, (0, i1), k, hs));
         }
         for (j0, j1) in blocks(t) {
-            let ds = Mat::new(&att[j0 * ts + j0..], j1 - j0, t - j0, ts);
-            let dk = MatMut::new(&mut dqkv[j0 * qkv.stride + k..], j1 - j0, hs, qkv.stride);
-            matmul(isa, dk, Write::Set, ds, qkv.part((j0, t), q, hs));
+            let ds = part(att, ts, (j0, j1), j0, t - j0);
+            // Columns of the keys are written, those of the queries read.
+            let dk = MatMut::new(dp, j1 - j0, hs, hs);
+            matmul(isa, dk, Write::Set, ds, part(qkv, stride, (j0, t), q, hs));
+            put(&mut qkv[j0 * stride + k..], stride, &dp[..(j1 - j0) * hs], hs);
         }
+        put(&mut qkv[q..], stride, &dq[..t * hs], hs);
+        put(&mut qkv[v..], stride, &dv[..t * hs], hs);
+    }
+}
+
+/// Copies rows of `width` to rows that are `stride` apart.
+fn put(to: &mut [f32], stride: usize, from: &[f32], width: usize) {
+    for (to, from) in to.chunks_mut(stride).zip(from.chunks_exact(width)) {
+        to[..width].copy_from_slice(from);
     }
 }
 
@@ -229,18 +247,18 @@ mod tests {
         let room = |n: usize| vec![f32::NAN; n];
         let mut y = room(t * c);
         let mut att = room(config.heads * t * lanes_stride(t));
-        let (mut panels, mut dp) = (room(panels_len(config.head_width(), t)), room(t * BLOCK));
-        let qkv = Qkv { data: qkv, stride: 3 * c };
+        let mut panels = room(panels_len(config.head_width(), t));
         attention_forward(isa, config, &mut y, &mut att, qkv, &mut panels);
-        let mut dqkv = room(t * 3 * c);
-        let scratch = AttentionScratch { panels: &mut panels, dp: &mut dp };
-        attention_backward(isa, config, &mut dqkv, scratch, dy, &mut att, qkv);
+        let mut dqkv = qkv.to_vec();
+        let mut scratch = AttentionScratch::new(config);
+        scratch.dp.fill(f32::NAN);
+        attention_backward(isa, config, &mut dqkv, &mut att, dy, &mut panels, &mut scratch);
         (y, dqkv)
     }
 
     #[test]
     fn attention_and_its_gradient_are_those_of_the_plain_twin() {
-        for (t, heads, c) in [(1, 1, 3), (5, 2, 6), (9, 1, 5), (34, 1, 2), (66, 1, 2)] {
+        for (t, heads, c) in [(1, 1, 3), (5, 2, 6), (9, 1, 5), (34, 1, 2), (66, 1, 2), (2, 1, 40)] {
             let (qkv, dy) = (normal(t * 3 * c, 1.5, 1), normal(t * c, 1.0, 2));
             let want = twin::attention(&qkv, c, heads);
             let want_d = differences(&qkv, |qkv| inner(&dy, &twin::attention(qkv, c, heads)));

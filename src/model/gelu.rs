@@ -39,20 +39,20 @@ fn value_and_slope<const FMA: bool>(u: f32) -> (f32, f32) {
 }
 
 dispatch! {
-    /// d *= slope, in place: from the gradient of the output to that of the input. dbias (N) += the
-    /// rows of that, from the first to the last.
+    /// d = dout * slope in the slope's place: from the gradient of the output to that of the input.
+    /// dbias (N) += the rows of that, from the first to the last.
     ///
-    /// `d`, `slope`: (T, N), row i at `i * stride`.
-    pub(crate) fn gelu_backward(d: &mut [f32], slope: &[f32], dbias: &mut [f32], stride: usize)
+    /// `slope`, `dout`: (T, N), row i at `i * stride`.
+    pub(crate) fn gelu_backward(slope: &mut [f32], dout: &[f32], dbias: &mut [f32], stride: usize)
         = backward;
 }
 
 #[inline(always)]
-fn backward<const FMA: bool>(d: &mut [f32], slope: &[f32], dbias: &mut [f32], stride: usize) {
-    for (d, slope) in d.chunks_mut(stride).zip(slope.chunks(stride)) {
-        for ((d, slope), db) in d.iter_mut().zip(slope).zip(dbias.iter_mut()) {
-            *d *= slope;
-            *db += *d;
+fn backward<const FMA: bool>(slope: &mut [f32], dout: &[f32], dbias: &mut [f32], stride: usize) {
+    for (slope, dout) in slope.chunks_mut(stride).zip(dout.chunks(stride)) {
+        for ((slope, dout), db) in slope.iter_mut().zip(dout).zip(dbias.iter_mut()) {
+            *slope *= dout;
+            *db += *slope;
         }
     }
 }
@@ -81,11 +81,11 @@ mod tests {
             assert_close("out", &got, &want, 3e-7);
             let got: Vec<f32> = rows(&u);
             assert_close("slope", &got, &slopes, 1e-6);
-            let (mut d, mut db) = (narrow(&dout), vec![1.0; n]);
-            gelu_backward(isa, &mut d, &u, &mut db, stride);
+            let mut db = vec![1.0; n];
+            gelu_backward(isa, &mut u, &narrow(&dout), &mut db, stride);
             let want: Vec<f64> =
                 slopes.iter().zip(&dout_rows).map(|(slope, d)| d * slope).collect();
-            let got: Vec<f32> = rows(&d);
+            let got: Vec<f32> = rows(&u);
             assert_close("d", &got, &want, 1e-6);
             let sums: Vec<f64> =
                 (0..n).map(|j| 1.0 + want.iter().skip(j).step_by(n).sum::<f64>()).collect();

@@ -1,6 +1,6 @@
 //! Phase A: one sequence through the model and back, and what evaluation and sampling need of it.
 
-use super::attention::{AttentionScratch, Qkv, attention_backward, attention_forward};
+use super::attention::{attention_backward, attention_forward};
 use super::gelu::{gelu_backward, gelu_forward};
 use super::gemm::{Mat, MatMut, Panels, Write, matmul, pack_transposed};
 use super::head::{head_forward_backward, head_loss};
@@ -177,7 +177,7 @@ fn attention_part_forward(
     linear_forward(isa, out, Write::Bias(attn_b), normed, attn_w);
     let heads = &mut slot.heads[part(config, layer, c, t)];
     let att = &mut slot.att[att_part(config, layer)];
-    attention_forward(isa, config, heads, att, Qkv { data: qkv, stride }, &mut scratch.panels);
+    attention_forward(isa, config, heads, att, qkv, &mut scratch.panels);
     let (before, after) = pair(config, &mut slot.residual, 2 * layer, t);
     let write = Write::BiasResidual(proj_b, before);
     linear_forward(isa, MatMut::new(after, t, c, c), write, Mat::new(heads, t, c, c), proj_w);
@@ -213,19 +213,20 @@ fn mlp_part_forward(
     scratch.times.add_since(Part::Mlp, started);
 }
 
-/// From the gradient of the final norm's output, in `scratch.dnormed`, to that of the embedding.
+/// From the gradient of the final norm's output, in `scratch.dnormed`, to that of the embedding. The
+/// gradients of the residual stream take its place, and so do those of `qkv` and `hidden`.
 fn trunk_backward(config: &Config, weights: Weights<'_>, slot: &mut Slot, scratch: &mut Scratch) {
     let started = Instant::now();
     let (c, t, last) = (config.width, slot.len(), 2 * config.layers);
     slot.dvectors.fill(0.0);
     let [weight, _] = final_norm_ranges(config).map(|r| &weights.params()[r]);
     let (dw, db) = slot.dvectors[VECTORS * config.layers * c..].split_at_mut(c);
-    let norm = norm_of(config, &slot.residual, &slot.norms, last, weight, t);
-    let dx = &mut slot.dresidual[part(config, last, c, t)];
+    let norm = norm_of(config, &slot.norms, last, weight, t);
+    let x = &mut slot.residual[part(config, last, c, t)];
     // Nothing passes the final norm by. `dheads` is free until the first block's attention.
     let zero = &mut scratch.dheads[..t * c];
     zero.fill(0.0);
-    layernorm_backward(scratch.isa, dx, dw, db, zero, &scratch.dnormed[..t * c], norm);
+    layernorm_backward(scratch.isa, x, dw, db, zero, &scratch.dnormed[..t * c], norm);
     scratch.times.add_since(Part::Head, started);
     for layer in (0..config.layers).rev() {
         mlp_part_backward(config, weights, slot, scratch, layer);
@@ -233,7 +234,7 @@ fn trunk_backward(config: &Config, weights: Weights<'_>, slot: &mut Slot, scratc
     }
 }
 
-/// From dresidual[2l + 2] to dresidual[2l + 1].
+/// residual[2l + 1], from its value to its gradient; residual[2l + 2] holds its own already.
 fn mlp_part_backward(
     config: &Config,
     weights: Weights<'_>,
@@ -247,22 +248,23 @@ fn mlp_part_backward(
     let [fc_w, proj_w] =
         [place::FC_W, place::FC_PROJ_W].map(|place| weights.backward(config, layer, place));
     let [_, _, _, _, dln_w, dln_b, dfc_b, dproj_b] = vectors(config, &mut slot.dvectors, layer);
-    let (dx, dout) = pair(config, &mut slot.dresidual, 2 * layer + 1, t);
+    let (x, dout) = pair(config, &mut slot.residual, 2 * layer + 1, t);
     let stride = row_stride(4 * c);
-    let dhidden = &mut slot.dhidden[part(config, layer, stride, t)];
+    let dactive = &mut scratch.dactive[..t * stride];
     bias_backward(isa, dproj_b, dout, c);
-    let out = MatMut::new(dhidden, t, 4 * c, stride);
+    let out = MatMut::new(dactive, t, 4 * c, stride);
     linear_backward(isa, out, Mat::new(dout, t, c, c), proj_w);
-    gelu_backward(isa, dhidden, &slot.hidden[part(config, layer, stride, t)], dfc_b, stride);
+    let dhidden = &mut slot.hidden[part(config, layer, stride, t)];
+    gelu_backward(isa, dhidden, dactive, dfc_b, stride);
     let dnormed = &mut scratch.dnormed[..t * c];
     let out = MatMut::new(dnormed, t, c, c);
     linear_backward(isa, out, Mat::new(dhidden, t, 4 * c, stride), fc_w);
-    let norm = norm_of(config, &slot.residual, &slot.norms, 2 * layer + 1, ln_w, t);
-    layernorm_backward(isa, dx, dln_w, dln_b, dout, dnormed, norm);
+    let norm = norm_of(config, &slot.norms, 2 * layer + 1, ln_w, t);
+    layernorm_backward(isa, x, dln_w, dln_b, dout, dnormed, norm);
     scratch.times.add_since(Part::Mlp, started);
 }
 
-/// From dresidual[2l + 1] to dresidual[2l].
+/// residual[2l], from its value to its gradient; residual[2l + 1] holds its own already.
 fn attention_part_backward(
     config: &Config,
     weights: Weights<'_>,
@@ -276,22 +278,21 @@ fn attention_part_backward(
     let [attn_w, proj_w] =
         [place::ATTN_W, place::ATTN_PROJ_W].map(|place| weights.backward(config, layer, place));
     let [dln_w, dln_b, dattn_b, dproj_b, ..] = vectors(config, &mut slot.dvectors, layer);
-    let (dx, dout) = pair(config, &mut slot.dresidual, 2 * layer, t);
+    let (x, dout) = pair(config, &mut slot.residual, 2 * layer, t);
     bias_backward(isa, dproj_b, dout, c);
     let dheads = &mut scratch.dheads[..t * c];
     linear_backward(isa, MatMut::new(dheads, t, c, c), Mat::new(dout, t, c, c), proj_w);
     let stride = row_stride(3 * c);
-    let dqkv = &mut slot.dqkv[part(config, layer, stride, t)];
+    let dqkv = &mut slot.qkv[part(config, layer, stride, t)];
     let att = &mut slot.att[att_part(config, layer)];
-    let qkv = Qkv { data: &slot.qkv[part(config, layer, stride, t)], stride };
-    let room = AttentionScratch { panels: &mut scratch.panels, dp: &mut scratch.datt };
-    attention_backward(isa, config, dqkv, room, dheads, att, qkv);
+    let Scratch { panels, attention, .. } = scratch;
+    attention_backward(isa, config, dqkv, att, dheads, panels, attention);
     bias_backward(isa, dattn_b, dqkv, stride);
     let dnormed = &mut scratch.dnormed[..t * c];
     let out = MatMut::new(dnormed, t, c, c);
     linear_backward(isa, out, Mat::new(dqkv, t, 3 * c, stride), attn_w);
-    let norm = norm_of(config, &slot.residual, &slot.norms, 2 * layer, ln_w, t);
-    layernorm_backward(isa, dx, dln_w, dln_b, dout, dnormed, norm);
+    let norm = norm_of(config, &slot.norms, 2 * layer, ln_w, t);
+    layernorm_backward(isa, x, dln_w, dln_b, dout, dnormed, norm);
     scratch.times.add_since(Part::Attention, started);
 }
 
@@ -319,18 +320,16 @@ fn pair<'a>(
     (&mut first[part(config, i, config.width, t)], &mut second[..next.len()])
 }
 
-/// What the norm that reads residual `i` worked on.
+/// What the norm that reads residual `i` kept.
 fn norm_of<'a>(
     config: &Config,
-    residual: &'a [f32],
     norms: &'a [f32],
     i: usize,
     weight: &'a [f32],
     t: usize,
 ) -> Norm<'a> {
     let (mean, rstd) = norms[i * 2 * config.context..].split_at(config.context);
-    let x = &residual[part(config, i, config.width, t)];
-    Norm { x, mean: &mean[..t], rstd: &rstd[..t], weight }
+    Norm { mean: &mean[..t], rstd: &rstd[..t], weight }
 }
 
 /// The gradients of the eight vectors of a block, in their order.

@@ -145,6 +145,11 @@ impl Positions {
         Positions { largest: room(), total, down: room(), target_logit: room() }
     }
 
+    /// Memory of the buffers.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.largest.len() + self.down.len() + self.target_logit.len()) + 8 * self.total.len()
+    }
+
     fn start(&mut self, ts: usize) {
         self.largest[..ts].fill(f32::MIN);
         self.total[..ts].fill(0.0);

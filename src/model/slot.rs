@@ -3,7 +3,7 @@
 //! Both are allocated once and hold the longest sequence; a shorter one uses the front of each
 //! buffer.
 
-use super::attention::BLOCK;
+use super::attention::AttentionScratch;
 use super::floats::Floats;
 use super::gemm::panels_len;
 use super::head::{Positions, tile_count};
@@ -25,8 +25,8 @@ pub(crate) fn row_stride(n: usize) -> usize {
 
 /// The activations and their gradients of one sequence: written by phase A, read by phase B.
 ///
-/// About `4 (L (25 C T + NH T^2) + 3 C T + V T)` bytes, T the context: 34 MB at V 50,257, L 4, NH 4,
-/// C 128, T 128.
+/// About `4 (L (16 C T + NH T^2) + 2 C T + V T)` bytes, T the context: 31 MB at V 50,257, L 4, NH 4,
+/// C 128, T 128. The backward pass writes its gradients over what it no longer needs.
 ///
 /// ```
 /// use twelvefold::model::{Config, Slot};
@@ -40,31 +40,27 @@ pub struct Slot {
     /// Factor of the loss whose gradient is taken.
     pub(crate) scale: f32,
     /// (2L + 1, T, C): the residual stream: embedding, then after attention and MLP of each block.
+    /// After the backward pass their gradients.
     pub(crate) residual: Floats,
     /// (2L + 1, 2, T): mean and rstd of the norm that reads each of them.
     pub(crate) norms: Floats,
     /// (2L + 1, T, C): what that norm gives.
     pub(crate) normed: Floats,
-    /// (L, T, 3C), rows at [`row_stride`].
+    /// (L, T, 3C), rows at [`row_stride`]: queries, keys and values; then their gradients.
     pub(crate) qkv: Floats,
     /// (L, NH, T, T) by key and query, rows at [`lanes_stride`]: the probabilities, and after the
     /// backward pass the gradients of the scores.
     pub(crate) att: Floats,
     /// (L, T, C): the heads' outputs side by side.
     pub(crate) heads: Floats,
-    /// (L, T, 4C), rows at [`row_stride`]: slopes of the GELU, and what it gives.
+    /// (L, T, 4C), rows at [`row_stride`]: slopes of the GELU; then the gradients before it.
     pub(crate) hidden: Floats,
+    /// (L, T, 4C), rows at [`row_stride`]: what the GELU gives.
     pub(crate) active: Floats,
     /// (V, T), rows at [`lanes_stride`]: exp(logit - running maximum).
     pub(crate) prob: Floats,
     /// (tiles, [`lanes_stride`]): what makes dlogit of it, before the target is subtracted.
     pub(crate) factor: Floats,
-    /// (2L + 1, T, C): gradients of `residual`.
-    pub(crate) dresidual: Floats,
-    /// (L, T, 3C), rows at [`row_stride`].
-    pub(crate) dqkv: Floats,
-    /// (L, T, 4C), rows at [`row_stride`]: gradient before the GELU.
-    pub(crate) dhidden: Floats,
     /// (13 C L + 2 C): gradients of biases and norms, a block's vectors in their order.
     pub(crate) dvectors: Floats,
 }
@@ -89,9 +85,6 @@ impl Slot {
             active: room(wide(4 * c)),
             prob: room(config.vocab * ts),
             factor: room(tile_count(config) * ts),
-            dresidual: room((2 * l + 1) * t * c),
-            dqkv: room(wide(3 * c)),
-            dhidden: room(wide(4 * c)),
             dvectors: room((VECTORS * l + 2) * c),
         }
     }
@@ -109,9 +102,6 @@ impl Slot {
             &self.active,
             &self.prob,
             &self.factor,
-            &self.dresidual,
-            &self.dqkv,
-            &self.dhidden,
             &self.dvectors,
         ];
         let words = floats.iter().map(|f| f.len()).sum::<usize>();
@@ -155,6 +145,7 @@ impl fmt::Debug for Slot {
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let scratch = Scratch::new(&config, Isa::detect()?);
 /// assert_eq!(scratch.isa(), Isa::detect()?);
+/// assert!(scratch.bytes() > 0);
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 pub struct Scratch {
@@ -164,8 +155,9 @@ pub struct Scratch {
     pub(crate) dheads: Floats,
     /// Panels of (C, T); the attention's are of (HS, T).
     pub(crate) panels: Floats,
-    /// (T, BLOCK): attention's gradient to a block's probabilities.
-    pub(crate) datt: Floats,
+    /// (T, 4C), rows at [`row_stride`]: the gradient of what the GELU gives.
+    pub(crate) dactive: Floats,
+    pub(crate) attention: AttentionScratch,
     /// The head's maxima and sums.
     pub(crate) positions: Positions,
     pub(crate) times: PartTimes,
@@ -180,10 +172,18 @@ impl Scratch {
             dnormed: Floats::new(t * c),
             dheads: Floats::new(t * c),
             panels: Floats::new(panels_len(c, t)),
-            datt: Floats::new(t * BLOCK),
+            dactive: Floats::new(t * row_stride(4 * c)),
+            attention: AttentionScratch::new(config),
             positions: Positions::new(t),
             times: PartTimes::default(),
         }
+    }
+
+    /// Memory of the buffers: about `4 T (9 C + 3 HS + 32)` bytes, T the context.
+    pub fn bytes(&self) -> usize {
+        let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive];
+        let words = floats.iter().map(|f| f.len()).sum::<usize>() + self.attention.len();
+        4 * words + self.positions.bytes()
     }
 
     /// The kernels in use.

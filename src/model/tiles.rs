@@ -181,7 +181,7 @@ pub fn weight_gradient<'a>(
             Kind::Wte { rows } => wte_gradient(config, rows, slot, write, grad, scratch),
             Kind::Wpe { rows } => {
                 let seen = rows.start.min(slot.len())..rows.end.min(slot.len());
-                add(grad, &slot.dresidual[seen.start * c..seen.end * c]);
+                add(grad, &slot.residual[seen.start * c..seen.end * c]);
             }
             Kind::Matrix { layer, place, rows, columns } => {
                 matrix_gradient(isa, config, (*layer, *place), (rows, *columns), slot, write, grad);
@@ -223,7 +223,7 @@ fn add(grad: &mut [f32], part: &[f32]) {
 /// The rows of `wte` that the sequence read: each gets the gradient of its embedding.
 fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, slot: &Slot) {
     let c = config.width;
-    for (&token, d) in slot.inputs.iter().zip(slot.dresidual.chunks_exact(c)) {
+    for (&token, d) in slot.inputs.iter().zip(slot.residual.chunks_exact(c)) {
         if rows.contains(&(token as usize)) {
             add(&mut grad[(token as usize - rows.start) * c..][..c], d);
         }
@@ -246,25 +246,25 @@ fn matrix_gradient(
         place::ATTN_W => (
             &slot.normed[part(config, 2 * layer, c, t)],
             c,
-            &slot.dqkv[part(config, layer, three, t)],
+            &slot.qkv[part(config, layer, three, t)],
             three,
         ),
         place::ATTN_PROJ_W => (
             &slot.heads[part(config, layer, c, t)],
             c,
-            &slot.dresidual[part(config, 2 * layer + 1, c, t)],
+            &slot.residual[part(config, 2 * layer + 1, c, t)],
             c,
         ),
         place::FC_W => (
             &slot.normed[part(config, 2 * layer + 1, c, t)],
             c,
-            &slot.dhidden[part(config, layer, four, t)],
+            &slot.hidden[part(config, layer, four, t)],
             four,
         ),
         _ => (
             &slot.active[part(config, layer, four, t)],
             four,
-            &slot.dresidual[part(config, 2 * layer + 2, c, t)],
+            &slot.residual[part(config, 2 * layer + 2, c, t)],
             c,
         ),
     };

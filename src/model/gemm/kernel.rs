@@ -23,6 +23,8 @@ pub(super) struct Tiles<'a> {
     /// Term k at `b + k * b_depth`.
     b: *const f32,
     b_depth: usize,
+    /// Distance to the next panel.
+    b_panel: usize,
     /// Row i at `c + i * c_row`.
     c: *mut f32,
     c_row: usize,
@@ -72,6 +74,7 @@ impl<'a> Tiles<'a> {
             a_depth: a.column_stride,
             b: b.data.as_ptr().wrapping_add(b_at),
             b_depth: b.row_stride,
+            b_panel: b.panel_stride,
             c: c.data.as_mut_ptr().wrapping_add(at),
             c_row: c.stride,
             added,
@@ -173,6 +176,12 @@ unsafe fn product<
     let last = if FULL { V::N } else { tiles.columns - from - (W - 1) * V::N };
     let (mut a, mut c, mut added) = (tiles.a, tiles.c.wrapping_add(from), tiles.added);
     for _ in 0..tiles.count {
+        // Where c is not in a cache, its lines come while the sums are made.
+        for i in 0..R {
+            for j in 0..W {
+                V::fetch(c.wrapping_add(i * tiles.c_row + j * V::N));
+            }
+        }
         // SAFETY: the caller promises the instructions.
         let mut sums = unsafe { chains::<V, R, W, FULL, BY_ROW>(tiles, a, from, last) };
         if !added.is_null() {
@@ -227,14 +236,20 @@ unsafe fn chains<V: Lanes, const R: usize, const W: usize, const FULL: bool, con
     // SAFETY: the caller promises the instructions.
     let mut sums = [[unsafe { V::zero() }; W]; R];
     let mut b = tiles.b.wrapping_add(from);
-    // While this tile is computed, a's rows for the next one come nearer, a line with each term.
+    // While a tile is computed, a's rows for the next one come nearer, a line with each term; and with
+    // the first tile the next panel of b.
     let mut ahead = a.wrapping_add(R * tiles.a_row);
     let apart = R * tiles.a_row / tiles.depth.max(1);
+    let mut next = if a == tiles.a { b.wrapping_add(tiles.b_panel) } else { b };
     for _ in 0..tiles.depth {
         if BY_ROW {
             V::fetch(ahead);
             ahead = ahead.wrapping_add(apart);
         }
+        for j in 0..W {
+            V::fetch(next.wrapping_add(j * V::N));
+        }
+        next = next.wrapping_add(tiles.b_depth);
         // SAFETY: a row of b has the tiles' columns.
         let row: [V; W] = unsafe { load_row::<V, W, FULL>(b, last) };
         for (i, sums) in sums.iter_mut().enumerate() {
