@@ -4,10 +4,9 @@
 //! in their order and within a slot over the positions in rising order.
 
 use super::Config;
-use super::gemm::{Mat, MatMut, PANEL, Write, matmul};
+use super::gemm::{Mat, MatMut, PANEL, Right, Write, matmul_sum};
 use super::gpt::part;
 use super::head::{TILE, head_weight_gradient};
-use super::isa::Isa;
 use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
 use super::panels::{MATRICES, PanelPart, parts};
 use super::slot::{Scratch, Slot, row_stride};
@@ -175,21 +174,33 @@ pub fn weight_gradient<'a>(
     {
         grad.fill(0.0);
     }
-    for (i, slot) in slots.enumerate() {
-        let write = if i == 0 { Write::Set } else { Write::Add };
-        match &tile.kind {
-            Kind::Wte { rows } => wte_gradient(config, rows, slot, write, grad, scratch),
-            Kind::Wpe { rows } => {
+    match &tile.kind {
+        Kind::Wte { rows } => {
+            for (i, slot) in slots.enumerate() {
+                let write = if i == 0 { Write::Set } else { Write::Add };
+                wte_gradient(config, rows, slot, write, grad, scratch);
+            }
+        }
+        Kind::Matrix { layer, place, rows, columns } => {
+            let pairs = slots.map(|slot| operands(config, (*layer, *place), rows, *columns, slot));
+            let grad = MatMut::new(grad, rows.len(), *columns, *columns);
+            if pairs.clone().next().is_some() {
+                matmul_sum(isa, grad, Write::Set, pairs);
+            }
+        }
+        Kind::Wpe { rows } => {
+            for slot in slots {
                 let seen = rows.start.min(slot.len())..rows.end.min(slot.len());
                 add(grad, &slot.residual[seen.start * c..seen.end * c]);
             }
-            Kind::Matrix { layer, place, rows, columns } => {
-                matrix_gradient(isa, config, (*layer, *place), (rows, *columns), slot, write, grad);
-            }
-            Kind::Vectors { layer } => {
+        }
+        Kind::Vectors { layer } => {
+            for slot in slots {
                 add(grad, &slot.dvectors[layer * VECTORS * c..(layer + 1) * VECTORS * c]);
             }
-            Kind::FinalNorm => add(grad, &slot.dvectors[config.layers * VECTORS * c..]),
+        }
+        Kind::FinalNorm => {
+            slots.for_each(|slot| add(grad, &slot.dvectors[config.layers * VECTORS * c..]));
         }
     }
 }
@@ -230,16 +241,14 @@ fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, sl
     }
 }
 
-/// dW (rows of IC, OC) = or += x^T dy over the positions of one sequence.
-fn matrix_gradient(
-    isa: Isa,
+/// x^T and dy of one sequence: their product is its part of dW, (rows of IC, OC).
+fn operands<'a>(
     config: &Config,
     (layer, place): (usize, usize),
-    (rows, columns): (&Range<usize>, usize),
-    slot: &Slot,
-    write: Write<'_>,
-    grad: &mut [f32],
-) {
+    rows: &Range<usize>,
+    columns: usize,
+    slot: &'a Slot,
+) -> (Mat<'a>, Right<'a>) {
     let (c, t) = (config.width, slot.len());
     let (three, four) = (row_stride(3 * c), row_stride(4 * c));
     let (x, ic, dy, oc) = match place {
@@ -269,7 +278,5 @@ fn matrix_gradient(
         ),
     };
     let x = if t == 0 { x } else { &x[rows.start..] };
-    let x = Mat::new(x, t, rows.len(), ic);
-    let dy = Mat::new(dy, t, columns, oc);
-    matmul(isa, MatMut::new(grad, rows.len(), columns, columns), write, x.t(), dy);
+    (Mat::new(x, t, rows.len(), ic).t(), Mat::new(dy, t, columns, oc).into())
 }

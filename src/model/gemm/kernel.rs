@@ -10,21 +10,84 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr;
 
+/// Terms of the sum: columns of an a, and the rows of a b that belong to them.
+///
+/// A value is the evidence that both matrices have these terms: [`Segment::new`] makes the only ones.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment<'a> {
+    /// The first of them in row 0 of a, and in column 0 of b.
+    a: *const f32,
+    b: *const f32,
+    depth: usize,
+    /// What the pointers are valid for.
+    shape: Shape,
+    matrices: PhantomData<&'a f32>,
+}
+
+/// What the segments of one sum have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    rows: usize,
+    columns: usize,
+    /// Distance of rows of a, and of terms; one of them is 1.
+    a_row: usize,
+    a_depth: usize,
+    /// Distance of terms of b, and of panels.
+    b_depth: usize,
+    b_panel: usize,
+}
+
+impl<'a> Segment<'a> {
+    /// No terms of empty matrices.
+    pub(super) const EMPTY: Segment<'static> = Segment {
+        a: ptr::null(),
+        b: ptr::null(),
+        depth: 0,
+        shape: Shape { rows: 0, columns: 0, a_row: 1, a_depth: 1, b_depth: 0, b_panel: 0 },
+        matrices: PhantomData,
+    };
+
+    /// These terms of a b.
+    ///
+    /// # Panics
+    /// Where a or b has fewer.
+    pub(super) fn new(a: &Mat<'a>, b: &Right<'a>, terms: Range<usize>) -> Segment<'a> {
+        assert!(terms.start <= terms.end && terms.end <= a.columns && terms.end <= b.rows);
+        let shape = Shape {
+            rows: a.rows,
+            columns: b.columns,
+            a_row: a.row_stride,
+            a_depth: a.column_stride,
+            b_depth: b.row_stride,
+            b_panel: b.panel_stride,
+        };
+        Segment {
+            a: a.data.as_ptr().wrapping_add(terms.start * a.column_stride),
+            b: b.data.as_ptr().wrapping_add(terms.start * b.row_stride),
+            depth: terms.len(),
+            shape,
+            matrices: PhantomData,
+        }
+    }
+
+    /// How many terms.
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+}
+
 /// What a column of tiles reads and writes: tiles of one height, below each other.
 ///
 /// A value is the evidence that every pointer is valid for the rows, columns and terms that it
-/// stands for: [`Tiles::new`] makes the only ones, of matrices that were checked.
+/// stands for: [`Tiles::new`] makes the only ones.
 #[derive(Debug)]
 pub(super) struct Tiles<'a> {
-    /// Term k of row i at `a + i * a_row + k * a_depth`, one of which is 1.
-    a: *const f32,
-    a_row: usize,
-    a_depth: usize,
-    /// Term k at `b + k * b_depth`.
-    b: *const f32,
-    b_depth: usize,
-    /// Distance to the next panel.
-    b_panel: usize,
+    /// One at least.
+    segments: &'a [Segment<'a>],
+    shape: Shape,
+    /// Where the tiles begin in the a and the b of each segment.
+    a_at: usize,
+    b_at: usize,
     /// Row i at `c + i * c_row`.
     c: *mut f32,
     c_row: usize,
@@ -37,28 +100,28 @@ pub(super) struct Tiles<'a> {
     rows: usize,
     count: usize,
     columns: usize,
-    depth: usize,
-    matrices: PhantomData<&'a f32>,
 }
 
 impl<'a> Tiles<'a> {
-    /// The tiles of `c` of `height` rows each at these rows and columns, for these terms of the sum.
+    /// The tiles of `c` of `height` rows each at these rows and columns, for the terms of `segments`.
     /// `columns` lie in one panel.
     pub(super) fn new(
         c: &'a mut MatMut<'_>,
         write: Write<'a>,
-        (a, b): (&'a Mat<'_>, &'a Right<'_>),
+        segments: &'a [Segment<'a>],
         (rows, height): (Range<usize>, usize),
         columns: Range<usize>,
-        terms: Range<usize>,
     ) -> Tiles<'a> {
-        assert!(rows.end <= c.rows && columns.end <= c.columns && terms.end <= a.columns);
+        let shape = segments[0].shape;
+        assert!(segments.iter().all(|s| s.shape == shape), "segments of different matrices");
+        assert!(rows.end <= c.rows.min(shape.rows) && columns.end <= c.columns.min(shape.columns));
         assert!(rows.len().is_multiple_of(height), "tiles of {height} in {rows:?}");
         assert!(columns.start.is_multiple_of(PANEL) && columns.len() <= PANEL);
         let at = rows.start * c.stride + columns.start;
+        let to = c.data.as_mut_ptr().wrapping_add(at);
         let (added, added_row, bias) = match write {
             Write::Set => (ptr::null(), 0, ptr::null()),
-            Write::Add => (c.data.as_ptr().wrapping_add(at), c.stride, ptr::null()),
+            Write::Add => (to.cast_const(), c.stride, ptr::null()),
             Write::Bias(bias) => (ptr::null(), 0, bias[columns.clone()].as_ptr()),
             Write::BiasResidual(bias, residual) => (
                 residual[rows.start * c.columns + columns.start..].as_ptr(),
@@ -66,16 +129,12 @@ impl<'a> Tiles<'a> {
                 bias[columns.clone()].as_ptr(),
             ),
         };
-        let a_at = rows.start * a.row_stride + terms.start * a.column_stride;
-        let b_at = columns.start / PANEL * b.panel_stride + terms.start * b.row_stride;
         Tiles {
-            a: a.data.as_ptr().wrapping_add(a_at),
-            a_row: a.row_stride,
-            a_depth: a.column_stride,
-            b: b.data.as_ptr().wrapping_add(b_at),
-            b_depth: b.row_stride,
-            b_panel: b.panel_stride,
-            c: c.data.as_mut_ptr().wrapping_add(at),
+            segments,
+            shape,
+            a_at: rows.start * shape.a_row,
+            b_at: columns.start / PANEL * shape.b_panel,
+            c: to,
             c_row: c.stride,
             added,
             added_row,
@@ -83,8 +142,6 @@ impl<'a> Tiles<'a> {
             rows: height,
             count: rows.len() / height,
             columns: columns.len(),
-            depth: terms.len(),
-            matrices: PhantomData,
         }
     }
 }
@@ -132,7 +189,7 @@ macro_rules! path {
             for from in (0..tiles.columns).step_by(2 * <$lanes>::N) {
                 let (columns, n) = (tiles.columns - from, <$lanes>::N);
                 let full = columns == n || columns >= 2 * n;
-                match (tiles.rows, columns > n, full, tiles.a_depth == 1) {
+                match (tiles.rows, columns > n, full, tiles.shape.a_depth == 1) {
                     $(
                         ($rows, true, true, true) => strip::<$rows, 2, true, true>(tiles, from),
                         ($rows, true, true, false) => strip::<$rows, 2, true, false>(tiles, from),
@@ -174,8 +231,8 @@ unsafe fn product<
 ) {
     // The lanes that count in the last register.
     let last = if FULL { V::N } else { tiles.columns - from - (W - 1) * V::N };
-    let (mut a, mut c, mut added) = (tiles.a, tiles.c.wrapping_add(from), tiles.added);
-    for _ in 0..tiles.count {
+    let (mut c, mut added) = (tiles.c.wrapping_add(from), tiles.added);
+    for index in 0..tiles.count {
         // Where c is not in a cache, its lines come while the sums are made.
         for i in 0..R {
             for j in 0..W {
@@ -183,7 +240,12 @@ unsafe fn product<
             }
         }
         // SAFETY: the caller promises the instructions.
-        let mut sums = unsafe { chains::<V, R, W, FULL, BY_ROW>(tiles, a, from, last) };
+        let mut sums = [[unsafe { V::zero() }; W]; R];
+        for segment in tiles.segments {
+            let at = (index, from, last);
+            // SAFETY: as above; the tiles have as many of `R` rows.
+            unsafe { chains::<V, R, W, FULL, BY_ROW>(&mut sums, tiles, segment, at) };
+        }
         if !added.is_null() {
             for (i, sums) in sums.iter_mut().enumerate() {
                 let row = added.wrapping_add(i * tiles.added_row + from);
@@ -217,53 +279,50 @@ unsafe fn product<
                 }
             }
         }
-        a = a.wrapping_add(R * tiles.a_row);
         c = c.wrapping_add(R * tiles.c_row);
     }
 }
 
-/// The sums of the products of a tile whose rows of a begin at `a`.
+/// Continues the chains of a tile by the terms of a segment. `at`: the tile's index, the first column
+/// and the lanes of the last register.
 ///
 /// # Safety
-/// As [`product`], of one of whose tiles `a` is the first element.
+/// As [`product`]; there is a tile of this index.
 #[inline(always)]
 unsafe fn chains<V: Lanes, const R: usize, const W: usize, const FULL: bool, const BY_ROW: bool>(
+    sums: &mut [[V; W]; R],
     tiles: &Tiles<'_>,
-    mut a: *const f32,
-    from: usize,
-    last: usize,
-) -> [[V; W]; R] {
-    // SAFETY: the caller promises the instructions.
-    let mut sums = [[unsafe { V::zero() }; W]; R];
-    let mut b = tiles.b.wrapping_add(from);
+    segment: &Segment<'_>,
+    (index, from, last): (usize, usize, usize),
+) {
+    let Shape { a_row, a_depth, b_depth, b_panel, .. } = tiles.shape;
+    let mut a = segment.a.wrapping_add(tiles.a_at + index * R * a_row);
+    let mut b = segment.b.wrapping_add(tiles.b_at + from);
     // While a tile is computed, a's rows for the next one come nearer, a line with each term; and with
     // the first tile the next panel of b.
-    let mut ahead = a.wrapping_add(R * tiles.a_row);
-    let apart = R * tiles.a_row / tiles.depth.max(1);
-    let mut next = if a == tiles.a { b.wrapping_add(tiles.b_panel) } else { b };
-    for _ in 0..tiles.depth {
-        if BY_ROW {
-            V::fetch(ahead);
-            ahead = ahead.wrapping_add(apart);
-        }
+    let mut ahead = a.wrapping_add(R * a_row);
+    let apart = if BY_ROW { R * a_row / segment.depth.max(1) } else { a_depth };
+    let mut next = b.wrapping_add(if index == 0 { b_panel } else { 0 });
+    for _ in 0..segment.depth {
+        V::fetch(ahead);
+        ahead = ahead.wrapping_add(apart);
         for j in 0..W {
             V::fetch(next.wrapping_add(j * V::N));
         }
-        next = next.wrapping_add(tiles.b_depth);
+        next = next.wrapping_add(b_depth);
         // SAFETY: a row of b has the tiles' columns.
         let row: [V; W] = unsafe { load_row::<V, W, FULL>(b, last) };
         for (i, sums) in sums.iter_mut().enumerate() {
-            let x = a.wrapping_add(if BY_ROW { i * tiles.a_row } else { i });
+            let x = a.wrapping_add(if BY_ROW { i * a_row } else { i });
             // SAFETY: row i and this term lie in a; the caller promises the instructions.
             let x = unsafe { V::spread(x) };
             for (sum, y) in sums.iter_mut().zip(&row) {
                 *sum = sum.add_product(x, *y);
             }
         }
-        a = a.wrapping_add(if BY_ROW { 1 } else { tiles.a_depth });
-        b = b.wrapping_add(tiles.b_depth);
+        a = a.wrapping_add(if BY_ROW { 1 } else { a_depth });
+        b = b.wrapping_add(b_depth);
     }
-    sums
 }
 
 /// `W` registers from `at` on; of the last one the first `last` lanes where it is not `FULL`.

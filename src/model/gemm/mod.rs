@@ -1,7 +1,7 @@
 //! Matrix products of our own: c = a b, or c += a b, on one thread.
 //!
-//! An element of c is a sum over k in rising order: within a block of [`DEPTH`] one chain of fused
-//! multiply-adds that begins at 0, and the blocks' sums added one after the other. The order knows
+//! An element of c is a sum over k in rising order: within a block of at most [`DEPTH`] terms one chain of
+//! fused multiply-adds that begins at 0, and the blocks' sums added one after the other. The order knows
 //! neither the tile nor the vector width nor the shape around the element, so the paths with fused
 //! multiply-adds give the same bits as each other and as a plain loop (`portable` rounds each product
 //! first).
@@ -31,13 +31,16 @@ mod tests;
 pub(crate) use pack::{pack_transposed, panels_len};
 
 use super::isa::Isa;
-use kernel::{Tiles, most_rows, run};
+use kernel::{Segment, Tiles, most_rows, run};
 
 /// Columns of a panel of b: what a tile of the widest path covers.
 pub(crate) const PANEL: usize = 32;
 
 /// Terms of a chain of multiply-adds. A panel of this depth, 64 KiB, stays in the second-level cache.
 pub(crate) const DEPTH: usize = 512;
+
+/// Products whose terms may share a block.
+const SEGMENTS: usize = 16;
 
 /// Rows of a and c that pass a panel before the next panel is taken: their share of a stays in the
 /// second-level cache.
@@ -180,39 +183,72 @@ pub(crate) enum Write<'a> {
 /// Where the shapes do not fit each other.
 pub(crate) fn matmul<'a>(
     isa: Isa,
-    mut c: MatMut<'_>,
+    c: MatMut<'_>,
     write: Write<'_>,
-    a: Mat<'_>,
+    a: Mat<'a>,
     b: impl Into<Right<'a>>,
 ) {
     let b = b.into();
     let (m, k, n) = (a.rows, a.columns, b.columns);
-    assert!(c.rows == m && b.rows == k && c.columns == n, "({m}, {k}) by ({}, {n})", b.rows);
+    assert!(b.rows == k, "({m}, {k}) by ({}, {n})", b.rows);
+    matmul_sum(isa, c, write, std::iter::once((a, b)));
+}
+
+/// c (M, N) = or += the sum of the products a (M, K) b (K, N) of all pairs: as one product whose terms
+/// are those of the first pair, then those of the second, and so on.
+///
+/// Terms of several pairs share a block of the depth as long as it has no more than [`DEPTH`].
+///
+/// # Panics
+/// Where the shapes do not fit each other, or two pairs lie in different ways.
+pub(crate) fn matmul_sum<'a>(
+    isa: Isa,
+    mut c: MatMut<'_>,
+    mut write: Write<'_>,
+    pairs: impl Iterator<Item = (Mat<'a>, Right<'a>)>,
+) {
+    let (m, n) = (c.rows, c.columns);
     if let Write::Bias(bias) | Write::BiasResidual(bias, _) = write {
         assert!(bias.len() == n, "a bias of {} for rows of {n}", bias.len());
     }
     if let Write::BiasResidual(_, residual) = write {
         assert!(residual.len() == m * n, "a residual of {} for ({m}, {n})", residual.len());
     }
-    let most = most_rows(isa);
-    // At least one block, so that an empty sum is written too.
-    for block in 0..k.div_ceil(DEPTH).max(1) {
-        let write = if block == 0 { write } else { Write::Add };
-        let terms = block * DEPTH..((block + 1) * DEPTH).min(k);
-        for first in (0..m).step_by(ROWS) {
-            let rows = ROWS.min(m - first);
-            // Tiles of two heights that differ by one: a low one leaves multiply-adds idle.
-            let tiles = rows.div_ceil(most);
-            let (low, high) = (rows / tiles, rows % tiles);
-            let middle = first + high * (low + 1);
-            for column in (0..n).step_by(PANEL) {
-                let columns = column..(column + PANEL).min(n);
-                for (rows, height) in [(first..middle, low + 1), (middle..first + rows, low)] {
-                    if !rows.is_empty() {
-                        let (columns, terms) = (columns.clone(), terms.clone());
-                        let height = (rows, height);
-                        run(isa, &Tiles::new(&mut c, write, (&a, &b), height, columns, terms));
-                    }
+    let mut block = [Segment::EMPTY; SEGMENTS];
+    let (mut held, mut depth) = (0, 0);
+    for (a, b) in pairs {
+        assert!(a.rows == m && a.columns == b.rows && b.columns == n, "a sum of ({m}, {n})");
+        // At least one segment, so that an empty sum is written too.
+        for piece in 0..a.columns.div_ceil(DEPTH).max(1) {
+            let terms = piece * DEPTH..((piece + 1) * DEPTH).min(a.columns);
+            let segment = Segment::new(&a, &b, terms);
+            if held > 0 && (held == SEGMENTS || depth + segment.depth() > DEPTH) {
+                product(isa, &mut c, write, &block[..held]);
+                (held, depth, write) = (0, 0, Write::Add);
+            }
+            block[held] = segment;
+            (held, depth) = (held + 1, depth + segment.depth());
+        }
+    }
+    assert!(held > 0, "a sum of no products");
+    product(isa, &mut c, write, &block[..held]);
+}
+
+/// c = or += the terms of one block.
+fn product(isa: Isa, c: &mut MatMut<'_>, write: Write<'_>, segments: &[Segment<'_>]) {
+    let (m, n, most) = (c.rows, c.columns, most_rows(isa));
+    for first in (0..m).step_by(ROWS) {
+        let rows = ROWS.min(m - first);
+        // Tiles of two heights that differ by one: a low one leaves multiply-adds idle.
+        let tiles = rows.div_ceil(most);
+        let (low, high) = (rows / tiles, rows % tiles);
+        let middle = first + high * (low + 1);
+        for column in (0..n).step_by(PANEL) {
+            let columns = column..(column + PANEL).min(n);
+            for (rows, height) in [(first..middle, low + 1), (middle..first + rows, low)] {
+                if !rows.is_empty() {
+                    let rows = (rows, height);
+                    run(isa, &Tiles::new(c, write, segments, rows, columns.clone()));
                 }
             }
         }

@@ -99,6 +99,44 @@ fn a_product_has_the_bits_of_the_plain_loop_on_every_path_and_shape() {
     }
 }
 
+/// Pairs share a block while they have [`DEPTH`] terms at most and are no more than [`SEGMENTS`].
+#[test]
+fn a_sum_of_products_is_the_product_of_their_terms_in_a_row() {
+    let (m, n) = (15, 37);
+    for isa in Isa::available() {
+        for (depths, exact) in [
+            (vec![3, 5], true),
+            (vec![DEPTH / 2, DEPTH / 2, DEPTH / 2, DEPTH / 2], true),
+            (vec![DEPTH], true),
+            (vec![1; SEGMENTS], true),
+            (vec![1; 2 * SEGMENTS + 1], false),
+            (vec![DEPTH + 1, 0, 7], false),
+        ] {
+            let k: usize = depths.iter().sum();
+            let (a, b) = (values(k * m, 1), values(k * n, 2));
+            let mut at = 0;
+            let pairs: Vec<_> = depths
+                .iter()
+                .map(|&depth| {
+                    let from = at;
+                    at += depth;
+                    let a = Mat::new(&a[from * m..at * m], depth, m, m).t();
+                    (a, Right::from(Mat::new(&b[from * n..at * n], depth, n, n)))
+                })
+                .collect();
+            let mut sum = vec![f32::NAN; m * n];
+            matmul_sum(isa, MatMut::new(&mut sum, m, n, n), Write::Set, pairs.into_iter());
+            let mut whole = sum.clone();
+            let (a, b) = (Mat::new(&a, k, m, m).t(), Mat::new(&b, k, n, n));
+            matmul(isa, MatMut::new(&mut whole, m, n, n), Write::Set, a, b);
+            for (sum, whole) in sum.iter().zip(&whole) {
+                let off = (sum - whole).abs();
+                assert!(off <= 1e-4 && (!exact || off == 0.0), "{} {depths:?}", isa.name());
+            }
+        }
+    }
+}
+
 #[test]
 fn an_empty_matrix_is_no_error() {
     for isa in Isa::available() {
