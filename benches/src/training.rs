@@ -37,7 +37,7 @@ pub const SIZES: [Size; 3] = [
 
 /// Sizes that no kernel was made for, and the default of the example.
 pub const SHAPES: [Size; 12] = [
-    size("default", (257, 4, 4), (128, 128, 8)),
+    size("default", (1024, 2, 4), (64, 256, 4)),
     size("width 100", (1000, 4, 5), (100, 128, 4)),
     size("width 37, 1 head", (257, 3, 1), (37, 50, 8)),
     size("context 1", (4096, 4, 4), (128, 1, 64)),

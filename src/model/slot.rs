@@ -179,7 +179,7 @@ impl Scratch {
         }
     }
 
-    /// Memory of the buffers: about `4 T (9 C + 3 HS + 32)` bytes, T the context.
+    /// Memory of the buffers: about `4 T (7 C + 2 HS + max(HS, 32))` bytes, T the context.
     pub fn bytes(&self) -> usize {
         let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive];
         let words = floats.iter().map(|f| f.len()).sum::<usize>() + self.attention.len();

@@ -272,7 +272,7 @@ impl Sphere {
             let started = Instant::now();
             let plan = self.work.plan();
             let scratch = scratch.get_or_insert_with(|| Scratch::new(&plan.config, plan.isa));
-            self.work.run(task, scratch);
+            self.work.run(task, id, scratch);
             match task {
                 Task::Gradient(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
                 Task::Update(_) => scratch.times_mut().add_since(Part::Optimizer, started),

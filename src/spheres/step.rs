@@ -89,7 +89,7 @@ pub struct Job {
 /// ```
 /// use twelvefold::spheres::Outcome;
 ///
-/// let mut outcome = Outcome { loss_sum: 12.0, targets: 4, grad_norm: 0.5, bad_sequence: None };
+/// let mut outcome = Outcome { loss_sum: 12.0, targets: 4, grad_norm: 0.5, ..Outcome::default() };
 /// assert_eq!((outcome.loss(), outcome.non_finite()), (3.0, None));
 /// outcome.grad_norm = f64::NAN;
 /// assert_eq!(outcome.non_finite(), Some("gradient"));
@@ -104,6 +104,9 @@ pub struct Outcome {
     pub grad_norm: f64,
     /// The first sequence whose loss is no number: micro-batch, and place in it.
     pub bad_sequence: Option<(usize, usize)>,
+    /// The sphere that computed it; or else the one that computed the first tile whose gradient is no
+    /// number.
+    pub bad_sphere: Option<usize>,
 }
 
 impl Outcome {
@@ -142,7 +145,8 @@ pub(super) struct Work {
     panels: Shared,
     tiles: Vec<Tile>,
     slots: Vec<Phased<Slot>>,
-    losses: Vec<AtomicRefCell<f64>>,
+    /// The loss of each slot, and the sphere that computed it.
+    losses: Vec<AtomicRefCell<(f64, usize)>>,
     states: Vec<AtomicRefCell<TileState>>,
     open: AtomicRefCell<Open>,
 }
@@ -156,7 +160,7 @@ impl Work {
             states: tiles.iter().map(state).collect(),
             tiles,
             slots: (0..plan.batch).map(|_| Phased::new(Slot::new(&plan.config))).collect(),
-            losses: (0..plan.batch).map(|_| AtomicRefCell::new(0.0)).collect(),
+            losses: (0..plan.batch).map(|_| AtomicRefCell::new((0.0, 0))).collect(),
             params: Shared::new(Floats::from(params)),
             panels: Shared::new(Floats::from(&pack(&plan.config, params)[..])),
             open: AtomicRefCell::new(Open::default()),
@@ -205,13 +209,13 @@ impl Work {
         open.outcome
     }
 
-    /// Does one task. `scratch` is the calling thread's own.
-    pub(super) fn run(&self, task: Task, scratch: &mut Scratch) {
+    /// Does one task on sphere `leaf`. `scratch` is the calling thread's own.
+    pub(super) fn run(&self, task: Task, leaf: usize, scratch: &mut Scratch) {
         match task {
-            Task::Sequence(slot) => self.sequence(slot as usize, scratch),
-            Task::Gradient(tile) => self.gradient(tile as usize, scratch),
+            Task::Sequence(slot) => self.sequence(slot as usize, leaf, scratch),
+            Task::Gradient(tile) => self.gradient(tile as usize, leaf, scratch),
             Task::Update(tile) => self.update(tile as usize),
-            Task::Loss(slot) => self.loss(slot as usize, scratch),
+            Task::Loss(slot) => self.loss(slot as usize, leaf, scratch),
         }
     }
 
@@ -223,10 +227,11 @@ impl Work {
             Task::Sequence(_) => {
                 let rows = self.rows_of(&open, open.micro);
                 open.outcome.loss_sum += self.sum_losses(rows);
-                let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().is_finite());
-                let micro = open.micro;
-                open.outcome.bad_sequence =
-                    open.outcome.bad_sequence.or(bad.map(|sequence| (micro, sequence)));
+                let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().0.is_finite());
+                if let (Some(sequence), None) = (bad, open.outcome.bad_sequence) {
+                    open.outcome.bad_sequence = Some((open.micro, sequence));
+                    open.outcome.bad_sphere = Some(self.losses[sequence].borrow().1);
+                }
                 Next::Gradients(self.tiles.len() as u32)
             }
             Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
@@ -238,6 +243,9 @@ impl Work {
                 open.outcome.grad_norm = squares.sum::<f64>().sqrt();
                 open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
                 if open.outcome.non_finite().is_some() {
+                    let bad = self.states.iter().find(|state| !state.borrow().squares.is_finite());
+                    let sphere = bad.map(|state| state.borrow().computed_by);
+                    open.outcome.bad_sphere = open.outcome.bad_sphere.or(sphere);
                     return Next::Complete;
                 }
                 Next::Updates(self.tiles.len() as u32)
@@ -279,7 +287,7 @@ impl Work {
         unsafe { self.slots[slot].write() }
     }
 
-    fn sequence(&self, slot: usize, scratch: &mut Scratch) {
+    fn sequence(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let (inputs, targets) = self.row(&open.job, open.micro, slot);
         let scale = 1.0 / open.targets.max(1) as f32;
@@ -293,18 +301,18 @@ impl Work {
             activations,
             scratch,
         );
-        *self.losses[slot].borrow_mut() = crate::inject::loss(open.job.step, slot, loss);
+        *self.losses[slot].borrow_mut() = (crate::inject::loss(open.job.step, slot, loss), leaf);
     }
 
-    fn loss(&self, slot: usize, scratch: &mut Scratch) {
+    fn loss(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let (inputs, targets) = self.row(&open.job, 0, slot);
         let (config, activations) = (&self.plan.config, self.slot(slot));
         let loss = forward_loss(config, self.weights(), inputs, targets, activations, scratch);
-        *self.losses[slot].borrow_mut() = loss;
+        *self.losses[slot].borrow_mut() = (loss, leaf);
     }
 
-    fn gradient(&self, tile: usize, scratch: &mut Scratch) {
+    fn gradient(&self, tile: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let rows = self.rows_of(&open, open.micro);
         let last = open.micro + 1 == self.micro_batches(&open);
@@ -313,6 +321,7 @@ impl Work {
         let grad = state.gradient_mut();
         weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
         state.fold(last);
+        state.computed_by = leaf;
     }
 
     #[expect(unsafe_code, reason = "the task owns its tile of the shared weights")]
@@ -368,7 +377,7 @@ impl Work {
 
     /// The losses of the first `rows` slots, added in slot order.
     fn sum_losses(&self, rows: usize) -> f64 {
-        self.losses[..rows].iter().map(|loss| *loss.borrow()).sum()
+        self.losses[..rows].iter().map(|loss| loss.borrow().0).sum()
     }
 }
 

@@ -165,6 +165,8 @@ pub struct Options {
     pub weight_decay: f32,
     /// The largest global norm of a gradient; larger ones are scaled down to it. 0: any.
     pub clip: f32,
+    /// Leave out steps whose loss or gradient is no number, and count them; else they end the run.
+    pub skip_non_finite: bool,
     /// Steps between two validations; 0: only at the end.
     pub eval_interval: u64,
     /// Sequences within which the order is shuffled.
@@ -194,6 +196,7 @@ impl Default for Options {
             warmup: None,
             weight_decay: 0.1,
             clip: 1.0,
+            skip_non_finite: false,
             eval_interval: 400,
             shuffle_window: 4096,
             story_bytes: 4_000_000,

@@ -314,8 +314,14 @@ impl Training {
             let feeds = self.feeds.as_mut().ok_or_else(|| unfinished("the control sphere"))?;
             match receive(feeds, cancel, self.line.shutdown()) {
                 Received::Item(Feed::Train { sequences, step }) => {
-                    let outcome = self.train(options, &mut job, sequences, step)?;
-                    results.step(step, &outcome, clock.lap());
+                    match self.train(options, &mut job, sequences, step) {
+                        Ok(outcome) => results.step(step, &outcome, clock.lap()),
+                        Err(error @ Error::NonFinite { .. }) if options.skip_non_finite => {
+                            results.skipped(step, clock.lap());
+                            observer.note(&format!("left out a step: {error}"));
+                        }
+                        Err(error) => return Err(error),
+                    }
                     observer.step(&results.progress(&self.line));
                 }
                 Received::Item(Feed::Validate { sequences, last, is_final }) => {
@@ -366,10 +372,13 @@ impl Training {
         match outcome.non_finite() {
             None => Ok(outcome),
             Some(what) => {
-                let at = outcome.bad_sequence.map_or_else(
+                let mut at = outcome.bad_sequence.map_or_else(
                     || "in the sum over the step".to_owned(),
                     |(micro, sequence)| format!("micro-batch {micro}, sequence {sequence}"),
                 );
+                if let Some(sphere) = outcome.bad_sphere {
+                    at += &format!(", on sphere {sphere}");
+                }
                 Err(Error::NonFinite { what, step, at })
             }
         }
