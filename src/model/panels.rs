@@ -45,6 +45,12 @@ impl<'a> Weights<'a> {
         self.params
     }
 
+    /// The panels of all matrices.
+    #[cfg(test)]
+    pub(crate) fn panels(&self) -> &'a [f32] {
+        self.panels
+    }
+
     /// W of the matrix at `place` of block `layer`, as panels of (IC, OC).
     pub(crate) fn forward(&self, config: &Config, layer: usize, place: usize) -> &'a [f32] {
         &self.panels[ranges(config, layer, place).0]
