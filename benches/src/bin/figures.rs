@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p twelvefold-benches --bin figures -- [ROUNDS] [sizes] [crowds] [shapes]
+//! … --bin figures -- list [sizes] [shapes]    # what they are, for benches/torch/compare
 //! ```
 //!
 //! `sizes` (the default): S, M and N with 1 and 2 spheres. `crowds`: S, M and N with 2, 12 and 64
@@ -14,6 +15,7 @@
 //! number of spheres, bit for bit.
 
 use std::process::ExitCode;
+use twelvefold::model::Config;
 use twelvefold_benches::training::{SHAPES, SIZES, Size, Trainer, useful_flops};
 use twelvefold_benches::{median, peak};
 
@@ -67,13 +69,23 @@ fn print(peaks: [f64; 2], rows: &mut [Row]) {
     }
 }
 
+/// Name, vocabulary, layers, heads, width, context and batch of each size.
+#[expect(clippy::print_stdout, reason = "the list was asked for")]
+fn list(sizes: &[Size]) {
+    for Size { name, config, batch } in sizes {
+        let Config { vocab, layers, heads, width, context } = config;
+        println!("{name}\t{vocab}\t{layers}\t{heads}\t{width}\t{context}\t{batch}");
+    }
+}
+
 #[expect(clippy::print_stderr, reason = "how to call it")]
 fn main() -> ExitCode {
-    let mut rounds = 7;
+    let (mut rounds, mut only_list) = (7, false);
     let mut tables = Vec::new();
     for argument in std::env::args().skip(1) {
         match (argument.as_str(), argument.parse::<usize>()) {
             (_, Ok(n @ 1..)) => rounds = n,
+            ("list", _) => only_list = true,
             (name @ ("sizes" | "crowds" | "shapes"), _) => tables.push(name.to_owned()),
             _ => {
                 eprintln!("usage: figures [ROUNDS] [sizes] [crowds] [shapes]");
@@ -85,6 +97,10 @@ fn main() -> ExitCode {
         tables.push("sizes".to_owned());
     }
     for table in tables {
+        if only_list {
+            list(if table == "shapes" { &SHAPES } else { &SIZES });
+            continue;
+        }
         let mut all = Vec::new();
         match table.as_str() {
             "sizes" => SIZES.iter().for_each(|&size| rows(size, &[1, 2], &mut all)),
