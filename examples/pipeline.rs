@@ -117,6 +117,9 @@ struct Arguments {
     #[arg(long, value_name = "RATE", default_value_t = Options::default().lr,
           value_parser = parse_rate)]
     lr: f32,
+    /// Leave out steps whose loss or gradient is no number
+    #[arg(long)]
+    skip_non_finite: bool,
 }
 
 impl Arguments {
@@ -143,6 +146,7 @@ impl Arguments {
             batch: self.batch,
             micro_batches: self.micro_batches,
             lr: self.lr,
+            skip_non_finite: self.skip_non_finite,
             ..Options::default()
         }
     }

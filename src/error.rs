@@ -56,7 +56,7 @@ pub enum Error {
         what: &'static str,
         /// The optimizer step, counted from 1.
         step: u64,
-        /// Where in the step, for example `micro-batch 0, sequence 3`.
+        /// Where in the step, for example `micro-batch 0, sequence 3, on sphere 1`.
         at: String,
     },
     /// The user asked to stop before there was anything to save.

@@ -6,7 +6,7 @@
 
 use twelvefold::model::adamw::{AdamW, Update, clip_factor, sum_of_squares};
 use twelvefold::model::{
-    Config, Isa, Layout, Scratch, Slot, forward_backward, tiles, weight_gradient,
+    Config, Isa, Layout, Scratch, Slot, Weights, forward_backward, pack, tiles, weight_gradient,
 };
 
 /// Relative distance allowed to the figures: f32 against f64 over ten steps.
@@ -71,9 +71,11 @@ fn train(config: &Config, batch: usize, isa: Isa) -> Vec<(f64, f64)> {
             (start..=start + batch * t).map(|i| token(i as u64, config.vocab as u64)).collect();
         let scale = 1.0 / (batch * t) as f32;
         let mut loss = 0.0;
+        let panels = pack(config, &params);
+        let weights = Weights::new(config, &params, &panels);
         for (i, slot) in slots.iter_mut().enumerate() {
             let (x, y) = (&stream[i * t..][..t], &stream[i * t + 1..][..t]);
-            loss += forward_backward(config, &params, x, y, scale, slot, &mut scratch);
+            loss += forward_backward(config, weights, x, y, scale, slot, &mut scratch);
         }
         let gradients: Vec<_> = tiles(config)
             .into_iter()

@@ -672,6 +672,7 @@ mod the_report {
         let stable = [
             "seed",
             "steps",
+            "skipped_steps",
             "tokens",
             "seconds",
             "tokens_per_second",

@@ -1,97 +1,77 @@
-//! A full training step on one thread: phase A for all sequences, phase B for all tiles, AdamW.
+//! Where the time of a training step goes: milliseconds and GFLOP/s by part, for each number of
+//! spheres.
 //!
-//! `step/CASE/ours`, throughput in tokens. Cases: S (vocabulary 50,257, 4 layers, 4 heads, width 128,
-//! context 128, batch 4) and M (vocabulary 4,096, 6 layers, 6 heads, width 384, context 256, batch
-//! 4). Random tokens. Checked first: the loss of the untrained model is ln V, and it falls.
+//! ```text
+//! cargo bench --bench step [-- SIZE.. SPHERES..]    # where none is named: S, M, N and 1, 2
+//! cargo bench --bench step -- --test                # one step each
+//! ```
+//!
+//! A part's time is that of all spheres together; what is left to the step's time is waiting. Its
+//! operations are the useful ones: attention counts half of the scores, the embedding, the optimizer
+//! and all that is done to single elements count nothing. Checked first: the loss of the untrained model is
+//! ln V, and it falls.
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use std::hint::black_box;
-use twelvefold::model::adamw::{AdamW, Update};
-use twelvefold::model::{
-    Config, Isa, Layout, Random, Scratch, Slot, Tile, forward_backward, tiles, weight_gradient,
-};
+use twelvefold::model::{Config, Part};
+use twelvefold_benches::training::{SIZES, Size, Trainer, useful_flops};
 
-const CASES: [(&str, Config); 2] = [
-    ("S", Config { vocab: 50257, layers: 4, heads: 4, width: 128, context: 128 }),
-    ("M", Config { vocab: 4096, layers: 6, heads: 6, width: 384, context: 256 }),
-];
-const BATCH: usize = 4;
+/// Steps that are timed, after two that are not.
+const STEPS: usize = 20;
 
-/// All that a step touches, allocated once.
-struct Trainer {
-    config: Config,
-    stream: Vec<u32>,
-    params: Vec<f32>,
-    m: Vec<f32>,
-    v: Vec<f32>,
-    slots: Vec<Slot>,
-    tiles: Vec<Tile>,
-    grad: Vec<f32>,
-    scratch: Scratch,
-    step: u64,
+/// Useful operations of a part for a token.
+fn flops(config: &Config, part: Part) -> f64 {
+    let (v, c) = (config.vocab, config.width);
+    let (l, t) = (config.layers, config.context);
+    // Forward and backward to the activations are two of three passes; phase B is the third.
+    (match part {
+        Part::Attention => 4 * 4 * l * c * c + 6 * l * c * t,
+        Part::Mlp => 4 * 8 * l * c * c,
+        Part::Head => 4 * v * c,
+        Part::WeightGradients => 2 * (v * c + 12 * l * c * c),
+        Part::Embedding | Part::Optimizer => 0,
+    }) as f64
 }
 
-impl Trainer {
-    fn new(config: Config) -> Trainer {
-        let mut random = Random::new(1, 0);
-        let token = |_| (random.next_u64() % config.vocab as u64) as u32;
-        let tiles = tiles(&config);
-        let params = Layout::new(&config).init(1);
-        let isa = Isa::detect().expect("TWELVEFOLD_KERNELS names a path of this machine");
-        Trainer {
-            config,
-            stream: (0..=BATCH * config.context).map(token).collect(),
-            m: vec![0.0; params.len()],
-            v: vec![0.0; params.len()],
-            params,
-            slots: (0..BATCH).map(|_| Slot::new(&config)).collect(),
-            grad: vec![0.0; tiles.iter().map(Tile::len).max().unwrap_or(0)],
-            tiles,
-            scratch: Scratch::new(&config, isa),
-            step: 0,
-        }
+#[expect(clippy::print_stdout, reason = "the table is what this program is for")]
+fn print(size: &Size, spheres: usize, steps: usize) {
+    let mut trainer = Trainer::new(size.config, size.batch, 1, spheres);
+    let (first, second) = (trainer.step().0, trainer.step().0);
+    let ln = (size.config.vocab as f64).ln();
+    assert!((first - ln).abs() < 0.2, "{}: first loss {first}", size.name);
+    assert!(second < first, "{}: {second} after {first}", size.name);
+    let before = trainer.part_seconds();
+    let seconds: f64 = (0..steps).map(|_| trainer.step().1).sum();
+    let per_step = 1e3 / steps as f64;
+    println!("\n{}, {spheres} spheres: {:.2} ms a step\n", size.name, seconds * per_step);
+    println!("| part | ms, all spheres | useful GFLOP/s a sphere |\n|---|---|---|");
+    let mut busy = 0.0;
+    for ((part, after), (_, before)) in trainer.part_seconds().into_iter().zip(before) {
+        let spent = after - before;
+        busy += spent;
+        let work = flops(&size.config, part) * (trainer.tokens() * steps) as f64;
+        let rate = if work > 0.0 { format!("{:.1}", work / spent / 1e9) } else { "–".to_owned() };
+        println!("| {} | {:.2} | {rate} |", part.name(), spent * per_step);
     }
+    let waited = seconds * spheres as f64 - busy;
+    let all = useful_flops(&size.config) * (trainer.tokens() * steps) as f64 / seconds / 1e9;
+    println!("| waiting | {:.2} | – |", waited * per_step);
+    println!("| step | {:.2} | {:.1} |", seconds * per_step * spheres as f64, all / spheres as f64);
+}
 
-    /// One step; the loss per token before it.
-    fn step(&mut self) -> f64 {
-        let (config, t) = (&self.config, self.config.context);
-        let tokens = BATCH * t;
-        let scale = 1.0 / tokens as f32;
-        let mut loss = 0.0;
-        for (i, slot) in self.slots.iter_mut().enumerate() {
-            let (x, y) = (&self.stream[i * t..][..t], &self.stream[i * t + 1..][..t]);
-            loss += forward_backward(config, &self.params, x, y, scale, slot, &mut self.scratch);
-        }
-        self.step += 1;
-        let adamw = AdamW::default();
-        for tile in &self.tiles {
-            let mut grad = &mut self.grad[..tile.len()];
-            weight_gradient(config, tile, self.slots.iter(), grad, &mut self.scratch);
-            let update = Update { lr: 1e-4, clip: 1.0, step: self.step, decay: tile.decays() };
-            for range in tile.ranges(config) {
-                let (part, rest) = grad.split_at_mut(range.len());
-                let (p, m) = (&mut self.params[range.clone()], &mut self.m[range.clone()]);
-                adamw.update(self.scratch.isa(), &update, p, part, m, &mut self.v[range]);
-                grad = rest;
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let steps = if arguments.iter().any(|a| a == "--test") { 1 } else { STEPS };
+    let named: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
+    let (numbers, names): (Vec<_>, Vec<_>) =
+        named.into_iter().partition(|name| name.parse::<usize>().is_ok());
+    let mut widths: Vec<usize> = numbers.iter().filter_map(|n| n.parse().ok()).collect();
+    if widths.is_empty() {
+        widths = vec![1, 2];
+    }
+    for size in SIZES {
+        if names.is_empty() || names.iter().any(|name| *name == size.name) {
+            for &spheres in &widths {
+                print(&size, spheres, steps);
             }
         }
-        loss / tokens as f64
     }
 }
-
-fn step(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("step");
-    group.sample_size(10);
-    for (case, config) in CASES {
-        let mut trainer = Trainer::new(config);
-        let (first, second) = (trainer.step(), trainer.step());
-        assert!((first - (config.vocab as f64).ln()).abs() < 0.2, "{case}: first loss {first}");
-        assert!(second < first, "{case}: {second} after {first}");
-        group.throughput(Throughput::Elements((BATCH * config.context) as u64));
-        group.bench_function(format!("{case}/ours"), |b| b.iter(|| black_box(trainer.step())));
-    }
-    group.finish();
-}
-
-criterion_group!(benches, step);
-criterion_main!(benches);

@@ -1,41 +1,43 @@
 //! Phase A: one sequence through the model and back, and what evaluation and sampling need of it.
 
-use super::Config;
 use super::attention::{attention_backward, attention_forward};
-use super::gelu::{bias_gelu_forward, gelu_backward};
+use super::gelu::{gelu_backward, gelu_forward};
+use super::gemm::{Mat, MatMut, Panels, Write, matmul, pack_transposed};
 use super::head::{head_forward_backward, head_loss};
 use super::isa::Isa;
 use super::layernorm::{Norm, layernorm_backward, layernorm_forward};
-use super::layout::{VECTORS, block_ranges, final_norm_ranges, wpe_range, wte_range};
-use super::linear::{add_bias, add_bias_residual, bias_backward, linear_backward, linear_forward};
-use super::matmul::{Mat, MatMut, Write, matmul};
-use super::slot::{Scratch, Slot};
+use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
+use super::linear::{bias_backward, linear_backward, linear_forward};
+use super::slot::{Scratch, Slot, lanes_stride, row_stride};
+use super::{Config, Part, Weights};
+use std::time::Instant;
 
 /// Forward, head and backward to the activations for one sequence.
 ///
-/// `params`: the flat vector of [`Layout`](super::Layout). `inputs`, `targets`: (T), T at most
-/// `config.context`; a target of [`IGNORE`](super::IGNORE) is not trained. The gradients that `slot`
-/// holds afterwards are those of `scale` times the sum of the targets' losses. Returns that sum, in
-/// nats, not scaled. Allocates nothing but what a matrix product packs.
+/// `inputs`, `targets`: (T), T at most `config.context`; a target of [`IGNORE`](super::IGNORE) is not
+/// trained. The gradients that `slot` holds afterwards are those of `scale` times the sum of the
+/// targets' losses. Returns that sum, in nats, not scaled. Allocates nothing.
 ///
 /// # Panics
 /// Where there are more tokens than `config.context`, not as many targets as inputs, or a token
 /// outside the vocabulary.
 ///
 /// ```
-/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, forward_backward};
+/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, Weights, pack, forward_backward};
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let params = Layout::new(&config).init(1);
+/// let panels = pack(&config, &params);
+/// let weights = Weights::new(&config, &params, &panels);
 /// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
 /// let (inputs, targets) = ([1, 2, 3], [2, 3, 4]);
 /// let loss =
-///     forward_backward(&config, &params, &inputs, &targets, 1.0 / 3.0, &mut slot, &mut scratch);
+///     forward_backward(&config, weights, &inputs, &targets, 1.0 / 3.0, &mut slot, &mut scratch);
 /// assert!((loss / 3.0 - 10f64.ln()).abs() < 0.1); // an untrained model knows nothing
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 pub fn forward_backward(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     inputs: &[u32],
     targets: &[u32],
     scale: f32,
@@ -43,20 +45,24 @@ pub fn forward_backward(
     scratch: &mut Scratch,
 ) -> f64 {
     slot.load(config, inputs, targets, scale);
-    trunk_forward(config, params, slot, scratch.isa);
-    let loss = head_forward_backward(config, params, slot, scratch);
-    trunk_backward(config, params, slot, scratch);
+    trunk_forward(config, weights, slot, scratch);
+    let started = Instant::now();
+    let loss = head_forward_backward(config, weights.params(), slot, scratch);
+    scratch.times.add_since(Part::Head, started);
+    trunk_backward(config, weights, slot, scratch);
     loss
 }
 
 /// The sum of the targets' losses in nats, without gradients. `slot` lends its activations.
 ///
 /// ```
-/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, forward_loss};
+/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, Weights, pack, forward_loss};
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let params = Layout::new(&config).init(1);
+/// let panels = pack(&config, &params);
+/// let weights = Weights::new(&config, &params, &panels);
 /// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
-/// let loss = forward_loss(&config, &params, &[1, 2], &[2, 3], &mut slot, &mut scratch);
+/// let loss = forward_loss(&config, weights, &[1, 2], &[2, 3], &mut slot, &mut scratch);
 /// assert!((loss / 2.0 - 10_f64.ln()).abs() < 0.1); // It knows nothing yet.
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
@@ -65,26 +71,28 @@ pub fn forward_backward(
 /// As [`forward_backward`].
 pub fn forward_loss(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     inputs: &[u32],
     targets: &[u32],
     slot: &mut Slot,
     scratch: &mut Scratch,
 ) -> f64 {
     slot.load(config, inputs, targets, 0.0);
-    trunk_forward(config, params, slot, scratch.isa);
-    head_loss(config, params, slot, scratch)
+    trunk_forward(config, weights, slot, scratch);
+    head_loss(config, weights.params(), slot, scratch)
 }
 
 /// The logits of the token that follows `inputs`, for sampling. `logits`: (V).
 ///
 /// ```
-/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
+/// use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, Weights, pack, forward_logits};
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let params = Layout::new(&config).init(1);
+/// let panels = pack(&config, &params);
+/// let weights = Weights::new(&config, &params, &panels);
 /// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
 /// let mut logits = [f32::NAN; 10];
-/// forward_logits(&config, &params, &[1, 2], &mut logits, &mut slot, &mut scratch);
+/// forward_logits(&config, weights, &[1, 2], &mut logits, &mut slot, &mut scratch);
 /// assert!(logits.iter().all(|logit| logit.is_finite()));
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
@@ -93,7 +101,7 @@ pub fn forward_loss(
 /// As [`forward_backward`], and where `inputs` is empty or `logits` is not `config.vocab` long.
 pub fn forward_logits(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     inputs: &[u32],
     logits: &mut [f32],
     slot: &mut Slot,
@@ -102,22 +110,27 @@ pub fn forward_logits(
     assert!(!inputs.is_empty(), "logits follow at least one token");
     let (c, v) = (config.width, config.vocab);
     slot.load(config, inputs, inputs, 0.0);
-    trunk_forward(config, params, slot, scratch.isa);
+    trunk_forward(config, weights, slot, scratch);
     let at = (2 * config.layers * config.context + inputs.len() - 1) * c;
-    let last = Mat::new(&slot.normed[at..at + c], 1, c, c);
-    let wte = Mat::new(&params[wte_range(config)], v, c, c);
-    matmul(MatMut::new(logits, 1, v, v), Write::Set, last, wte.t());
+    pack_transposed(&mut scratch.panels, &slot.normed[at..at + c], 1, c, c);
+    let wte = Mat::new(&weights.params()[wte_range(config)], v, c, c);
+    let last = Panels::new(&scratch.panels, c, 1);
+    matmul(scratch.isa, MatMut::new(logits, v, 1, 1), Write::Set, wte, last);
 }
 
 /// From tokens to the output of the final norm.
-fn trunk_forward(config: &Config, params: &[f32], slot: &mut Slot, isa: Isa) {
-    embed(config, params, slot);
+fn trunk_forward(config: &Config, weights: Weights<'_>, slot: &mut Slot, scratch: &mut Scratch) {
+    let started = Instant::now();
+    embed(config, weights.params(), slot);
+    scratch.times.add_since(Part::Embedding, started);
     for layer in 0..config.layers {
-        attention_part_forward(config, params, slot, isa, layer);
-        mlp_part_forward(config, params, slot, isa, layer);
+        attention_part_forward(config, weights, slot, scratch, layer);
+        mlp_part_forward(config, weights, slot, scratch, layer);
     }
-    let [weight, bias] = final_norm_ranges(config).map(|r| &params[r]);
-    norm_forward(config, slot, isa, 2 * config.layers, weight, bias);
+    let started = Instant::now();
+    let [weight, bias] = final_norm_ranges(config).map(|r| &weights.params()[r]);
+    norm_forward(config, slot, scratch.isa, 2 * config.layers, weight, bias);
+    scratch.times.add_since(Part::Head, started);
 }
 
 /// residual[0] (T, C) = wte[token] + wpe[position].
@@ -145,112 +158,154 @@ fn norm_forward(config: &Config, slot: &mut Slot, isa: Isa, i: usize, w: &[f32],
 /// residual[2l + 1] = residual[2l] + attention(norm(residual[2l])).
 fn attention_part_forward(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     slot: &mut Slot,
-    isa: Isa,
+    scratch: &mut Scratch,
     layer: usize,
 ) {
-    let (c, t) = (config.width, slot.len());
-    let [ln_w, ln_b, attn_w, attn_b, proj_w, proj_b, ..] =
-        block_ranges(config, layer).map(|r| &params[r]);
+    let started = Instant::now();
+    let (c, t, isa) = (config.width, slot.len(), scratch.isa);
+    let [ln_w, ln_b, _, attn_b, _, proj_b, ..] =
+        block_ranges(config, layer).map(|r| &weights.params()[r]);
+    let [attn_w, proj_w] =
+        [place::ATTN_W, place::ATTN_PROJ_W].map(|place| weights.forward(config, layer, place));
     norm_forward(config, slot, isa, 2 * layer, ln_w, ln_b);
-    let qkv = &mut slot.qkv[part(config, layer, 3 * c, t)];
-    linear_forward(qkv, &slot.normed[part(config, 2 * layer, c, t)], attn_w, c, 3 * c);
-    add_bias(isa, qkv, attn_b);
+    let normed = Mat::new(&slot.normed[part(config, 2 * layer, c, t)], t, c, c);
+    let stride = row_stride(3 * c);
+    let qkv = &mut slot.qkv[part(config, layer, stride, t)];
+    let out = MatMut::new(qkv, t, 3 * c, stride);
+    linear_forward(isa, out, Write::Bias(attn_b), normed, attn_w);
     let heads = &mut slot.heads[part(config, layer, c, t)];
-    let att = &mut slot.att[part(config, layer, config.heads * config.context, config.context)];
-    attention_forward(isa, config, heads, att, qkv);
+    let att = &mut slot.att[att_part(config, layer)];
+    attention_forward(isa, config, heads, att, qkv, &mut scratch.panels);
     let (before, after) = pair(config, &mut slot.residual, 2 * layer, t);
-    linear_forward(after, heads, proj_w, c, c);
-    add_bias_residual(isa, after, proj_b, before);
+    let write = Write::BiasResidual(proj_b, before);
+    linear_forward(isa, MatMut::new(after, t, c, c), write, Mat::new(heads, t, c, c), proj_w);
+    scratch.times.add_since(Part::Attention, started);
 }
 
 /// residual[2l + 2] = residual[2l + 1] + mlp(norm(residual[2l + 1])).
-fn mlp_part_forward(config: &Config, params: &[f32], slot: &mut Slot, isa: Isa, layer: usize) {
-    let (c, t) = (config.width, slot.len());
-    let [.., ln_w, ln_b, fc_w, fc_b, proj_w, proj_b] =
-        block_ranges(config, layer).map(|r| &params[r]);
+fn mlp_part_forward(
+    config: &Config,
+    weights: Weights<'_>,
+    slot: &mut Slot,
+    scratch: &mut Scratch,
+    layer: usize,
+) {
+    let started = Instant::now();
+    let (c, t, isa) = (config.width, slot.len(), scratch.isa);
+    let [.., ln_w, ln_b, _, fc_b, _, proj_b] =
+        block_ranges(config, layer).map(|r| &weights.params()[r]);
+    let [fc_w, proj_w] =
+        [place::FC_W, place::FC_PROJ_W].map(|place| weights.forward(config, layer, place));
     norm_forward(config, slot, isa, 2 * layer + 1, ln_w, ln_b);
-    let hidden = &mut slot.hidden[part(config, layer, 4 * c, t)];
-    let active = &mut slot.active[part(config, layer, 4 * c, t)];
-    linear_forward(hidden, &slot.normed[part(config, 2 * layer + 1, c, t)], fc_w, c, 4 * c);
-    bias_gelu_forward(isa, active, hidden, fc_b);
+    let stride = row_stride(4 * c);
+    let hidden = &mut slot.hidden[part(config, layer, stride, t)];
+    let active = &mut slot.active[part(config, layer, stride, t)];
+    let normed = Mat::new(&slot.normed[part(config, 2 * layer + 1, c, t)], t, c, c);
+    let out = MatMut::new(hidden, t, 4 * c, stride);
+    linear_forward(isa, out, Write::Bias(fc_b), normed, fc_w);
+    gelu_forward(isa, active, hidden, 4 * c, stride);
     let (before, after) = pair(config, &mut slot.residual, 2 * layer + 1, t);
-    linear_forward(after, active, proj_w, 4 * c, c);
-    add_bias_residual(isa, after, proj_b, before);
+    let write = Write::BiasResidual(proj_b, before);
+    let active = Mat::new(active, t, 4 * c, stride);
+    linear_forward(isa, MatMut::new(after, t, c, c), write, active, proj_w);
+    scratch.times.add_since(Part::Mlp, started);
 }
 
-/// From the gradient of the final norm's output, in `scratch.dnormed`, to that of the embedding.
-fn trunk_backward(config: &Config, params: &[f32], slot: &mut Slot, scratch: &mut Scratch) {
+/// From the gradient of the final norm's output, in `scratch.dnormed`, to that of the embedding. The
+/// gradients of the residual stream take its place, and so do those of `qkv` and `hidden`.
+fn trunk_backward(config: &Config, weights: Weights<'_>, slot: &mut Slot, scratch: &mut Scratch) {
+    let started = Instant::now();
     let (c, t, last) = (config.width, slot.len(), 2 * config.layers);
     slot.dvectors.fill(0.0);
-    let [weight, _] = final_norm_ranges(config).map(|r| &params[r]);
+    let [weight, _] = final_norm_ranges(config).map(|r| &weights.params()[r]);
     let (dw, db) = slot.dvectors[VECTORS * config.layers * c..].split_at_mut(c);
-    let norm = norm_of(config, &slot.residual, &slot.norms, last, weight, t);
-    let dx = &mut slot.dresidual[part(config, last, c, t)];
+    let norm = norm_of(config, &slot.norms, last, weight, t);
+    let x = &mut slot.residual[part(config, last, c, t)];
     // Nothing passes the final norm by. `dheads` is free until the first block's attention.
     let zero = &mut scratch.dheads[..t * c];
     zero.fill(0.0);
-    layernorm_backward(scratch.isa, dx, dw, db, zero, &scratch.dnormed[..t * c], norm);
+    layernorm_backward(scratch.isa, x, dw, db, zero, &scratch.dnormed[..t * c], norm);
+    scratch.times.add_since(Part::Head, started);
     for layer in (0..config.layers).rev() {
-        mlp_part_backward(config, params, slot, scratch, layer);
-        attention_part_backward(config, params, slot, scratch, layer);
+        mlp_part_backward(config, weights, slot, scratch, layer);
+        attention_part_backward(config, weights, slot, scratch, layer);
     }
 }
 
-/// From dresidual[2l + 2] to dresidual[2l + 1].
+/// residual[2l + 1], from its value to its gradient; residual[2l + 2] holds its own already.
 fn mlp_part_backward(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     slot: &mut Slot,
     scratch: &mut Scratch,
     layer: usize,
 ) {
+    let started = Instant::now();
     let (c, t, isa) = (config.width, slot.len(), scratch.isa);
-    let [.., ln_w, _, fc_w, _, proj_w, _] = block_ranges(config, layer).map(|r| &params[r]);
+    let [.., ln_w, _, _, _, _, _] = block_ranges(config, layer).map(|r| &weights.params()[r]);
+    let [fc_w, proj_w] =
+        [place::FC_W, place::FC_PROJ_W].map(|place| weights.backward(config, layer, place));
     let [_, _, _, _, dln_w, dln_b, dfc_b, dproj_b] = vectors(config, &mut slot.dvectors, layer);
-    let (dx, dout) = pair(config, &mut slot.dresidual, 2 * layer + 1, t);
-    let dhidden = &mut slot.dhidden[part(config, layer, 4 * c, t)];
-    bias_backward(isa, dproj_b, dout);
-    linear_backward(dhidden, dout, proj_w, 4 * c, c);
-    gelu_backward(isa, dhidden, &slot.hidden[part(config, layer, 4 * c, t)]);
-    bias_backward(isa, dfc_b, dhidden);
+    let (x, dout) = pair(config, &mut slot.residual, 2 * layer + 1, t);
+    let stride = row_stride(4 * c);
+    let dactive = &mut scratch.dactive[..t * stride];
+    bias_backward(isa, dproj_b, dout, c);
+    let out = MatMut::new(dactive, t, 4 * c, stride);
+    linear_backward(isa, out, Mat::new(dout, t, c, c), proj_w);
+    let dhidden = &mut slot.hidden[part(config, layer, stride, t)];
+    gelu_backward(isa, dhidden, dactive, dfc_b, stride);
     let dnormed = &mut scratch.dnormed[..t * c];
-    linear_backward(dnormed, dhidden, fc_w, c, 4 * c);
-    let norm = norm_of(config, &slot.residual, &slot.norms, 2 * layer + 1, ln_w, t);
-    layernorm_backward(isa, dx, dln_w, dln_b, dout, dnormed, norm);
+    let out = MatMut::new(dnormed, t, c, c);
+    linear_backward(isa, out, Mat::new(dhidden, t, 4 * c, stride), fc_w);
+    let norm = norm_of(config, &slot.norms, 2 * layer + 1, ln_w, t);
+    layernorm_backward(isa, x, dln_w, dln_b, dout, dnormed, norm);
+    scratch.times.add_since(Part::Mlp, started);
 }
 
-/// From dresidual[2l + 1] to dresidual[2l].
+/// residual[2l], from its value to its gradient; residual[2l + 1] holds its own already.
 fn attention_part_backward(
     config: &Config,
-    params: &[f32],
+    weights: Weights<'_>,
     slot: &mut Slot,
     scratch: &mut Scratch,
     layer: usize,
 ) {
+    let started = Instant::now();
     let (c, t, isa) = (config.width, slot.len(), scratch.isa);
-    let [ln_w, _, attn_w, _, proj_w, ..] = block_ranges(config, layer).map(|r| &params[r]);
+    let [ln_w, ..] = block_ranges(config, layer).map(|r| &weights.params()[r]);
+    let [attn_w, proj_w] =
+        [place::ATTN_W, place::ATTN_PROJ_W].map(|place| weights.backward(config, layer, place));
     let [dln_w, dln_b, dattn_b, dproj_b, ..] = vectors(config, &mut slot.dvectors, layer);
-    let (dx, dout) = pair(config, &mut slot.dresidual, 2 * layer, t);
-    bias_backward(isa, dproj_b, dout);
+    let (x, dout) = pair(config, &mut slot.residual, 2 * layer, t);
+    bias_backward(isa, dproj_b, dout, c);
     let dheads = &mut scratch.dheads[..t * c];
-    linear_backward(dheads, dout, proj_w, c, c);
-    let dqkv = &mut slot.dqkv[part(config, layer, 3 * c, t)];
-    let att = &slot.att[part(config, layer, config.heads * config.context, config.context)];
-    let qkv = &slot.qkv[part(config, layer, 3 * c, t)];
-    attention_backward(isa, config, dqkv, &mut scratch.datt, dheads, att, qkv);
-    bias_backward(isa, dattn_b, dqkv);
+    linear_backward(isa, MatMut::new(dheads, t, c, c), Mat::new(dout, t, c, c), proj_w);
+    let stride = row_stride(3 * c);
+    let dqkv = &mut slot.qkv[part(config, layer, stride, t)];
+    let att = &mut slot.att[att_part(config, layer)];
+    let Scratch { panels, attention, .. } = scratch;
+    attention_backward(isa, config, dqkv, att, dheads, panels, attention);
+    bias_backward(isa, dattn_b, dqkv, stride);
     let dnormed = &mut scratch.dnormed[..t * c];
-    linear_backward(dnormed, dqkv, attn_w, c, 3 * c);
-    let norm = norm_of(config, &slot.residual, &slot.norms, 2 * layer, ln_w, t);
-    layernorm_backward(isa, dx, dln_w, dln_b, dout, dnormed, norm);
+    let out = MatMut::new(dnormed, t, c, c);
+    linear_backward(isa, out, Mat::new(dqkv, t, 3 * c, stride), attn_w);
+    let norm = norm_of(config, &slot.norms, 2 * layer, ln_w, t);
+    layernorm_backward(isa, x, dln_w, dln_b, dout, dnormed, norm);
+    scratch.times.add_since(Part::Attention, started);
 }
 
 /// Where the first `t` rows of part `i` lie in a buffer of parts of (context, width).
 pub(crate) fn part(config: &Config, i: usize, width: usize, t: usize) -> std::ops::Range<usize> {
     let start = i * config.context * width;
     start..start + t * width
+}
+
+/// Where the probabilities of block `layer` lie.
+fn att_part(config: &Config, layer: usize) -> std::ops::Range<usize> {
+    let len = config.heads * config.context * lanes_stride(config.context);
+    layer * len..(layer + 1) * len
 }
 
 /// Parts `i` and `i + 1` of a buffer of parts of (context, C), `t` rows of each.
@@ -265,18 +320,16 @@ fn pair<'a>(
     (&mut first[part(config, i, config.width, t)], &mut second[..next.len()])
 }
 
-/// What the norm that reads residual `i` worked on.
+/// What the norm that reads residual `i` kept.
 fn norm_of<'a>(
     config: &Config,
-    residual: &'a [f32],
     norms: &'a [f32],
     i: usize,
     weight: &'a [f32],
     t: usize,
 ) -> Norm<'a> {
     let (mean, rstd) = norms[i * 2 * config.context..].split_at(config.context);
-    let x = &residual[part(config, i, config.width, t)];
-    Norm { x, mean: &mean[..t], rstd: &rstd[..t], weight }
+    Norm { mean: &mean[..t], rstd: &rstd[..t], weight }
 }
 
 /// The gradients of the eight vectors of a block, in their order.

@@ -1,30 +1,33 @@
 //! The tied head and the softmax cross-entropy, over tiles of the vocabulary.
 //!
-//! Logits are never held as a whole row. Per tile of [`TILE`] tokens: the product, exp(logit - running
-//! maximum), its sum, and its share of the gradient to the head's input. When a later tile raises the
-//! maximum, what was summed is scaled down. What stays is `prob`, from which phase B makes the
-//! gradient of `wte` with one factor per tile and position:
-//! dlogit = prob * factor - (1 at the target) * scale.
+//! Logits are held transposed, a row for each token of the vocabulary and a column for each position,
+//! and never all at once. Per tile of [`TILE`] tokens: the product, exp(logit - running maximum), its
+//! sum, and its share of the gradient to the head's input. Each position has a lane of a register, so
+//! maxima and sums run down the rows and no lane is ever added to another; and `wte` is read as it
+//! lies, by all three products. When a later tile raises the maximum, what was summed is scaled down.
+//! What stays is `prob`, from which phase B makes the gradient of `wte` with one factor per tile and
+//! position: dlogit = prob * factor - (1 at the target) * scale.
 
+use super::gemm::{Mat, MatMut, Panels, Write, matmul, pack_transposed};
 use super::isa::{Isa, dispatch};
 use super::layout::wte_range;
-use super::math::{exp, ln, max, sum};
-use super::matmul::{Mat, MatMut, Write, matmul};
-use super::slot::{Scratch, Slot};
+use super::math::{LANES, exp_down, ln};
+use super::slot::{Scratch, Slot, lanes_stride};
 use super::{Config, IGNORE};
 use std::ops::Range;
 
-/// Tokens of a tile: its rows of `wte` stay in the second-level cache for three products.
+/// Tokens of a tile: its rows of `wte` and its probabilities stay in the second-level cache for two
+/// products.
 pub(crate) const TILE: usize = 512;
 
-/// Tiles of the padded vocabulary.
+/// Tiles of the vocabulary.
 pub(crate) fn tile_count(config: &Config) -> usize {
-    config.padded_vocab().div_ceil(TILE)
+    config.vocab.div_ceil(TILE)
 }
 
-/// The rows of `wte` that tile `k` covers.
+/// The rows of `wte` that tile `k` covers; padded rows belong to none.
 pub(crate) fn tile_rows(config: &Config, k: usize) -> Range<usize> {
-    k * TILE..((k + 1) * TILE).min(config.padded_vocab())
+    k * TILE..((k + 1) * TILE).min(config.vocab)
 }
 
 /// The loss of a sequence, and the gradient to the final norm's output in `scratch.dnormed`.
@@ -36,40 +39,50 @@ pub(crate) fn head_forward_backward(
     slot: &mut Slot,
     scratch: &mut Scratch,
 ) -> f64 {
-    let (t, c) = (slot.len(), config.width);
+    let (t, c, isa) = (slot.len(), config.width, scratch.isa);
+    let ts = lanes_stride(t);
     let wte = &params[wte_range(config)];
-    let at = 2 * config.layers * config.context * c;
-    let normed = &slot.normed[at..at + t * c];
-    let dnormed = &mut scratch.dnormed[..t * c];
-    let mut rows = Rows::start(&mut scratch.largest, &mut scratch.total, &slot.targets);
+    let Scratch { dnormed, panels, positions, .. } = scratch;
+    let dnormed = &mut dnormed[..t * c];
+    pack_transposed(panels, final_normed(config, slot), t, c, c);
+    positions.start(ts);
     for k in 0..tile_count(config) {
-        let Range { start: v0, end: v1 } = tile_rows(config, k);
-        let n = v1 - v0;
-        let weight = Mat::new(&wte[v0 * c..v1 * c], n, c, c);
-        let prob = &mut slot.prob[v0 * t..v1 * t];
-        matmul(MatMut::new(prob, t, n, n), Write::Set, Mat::new(normed, t, c, c), weight.t());
-        pick_targets(&mut scratch.target_logit, &slot.targets, prob, v0..v1);
-        let valid = n.min(config.vocab.saturating_sub(v0));
-        let factor = &mut slot.factor[k * t..(k + 1) * t];
-        exp_tile(scratch.isa, prob, valid, factor, rows.reborrow(), dnormed);
+        let rows = tile_rows(config, k);
+        let n = rows.len();
+        let weight = Mat::new(&wte[rows.start * c..rows.end * c], n, c, c);
+        let prob = &mut slot.prob[rows.start * ts..rows.end * ts];
+        let logits = MatMut::new(prob, n, t, ts);
+        matmul(isa, logits, Write::Set, weight, Panels::new(panels, c, t));
+        positions.pick_targets(&slot.targets, prob, rows);
+        let factor = &mut slot.factor[k * ts..(k + 1) * ts];
+        exp_tile(isa, prob, factor, positions.lanes(ts));
         let write = if k == 0 { Write::Set } else { Write::Add };
-        matmul(MatMut::new(dnormed, t, c, c), write, Mat::new(prob, t, n, n), weight);
+        if k > 0 {
+            positions.lower(dnormed, t);
+        }
+        let prob = Mat::new(prob, n, t, ts);
+        matmul(isa, MatMut::new(dnormed, t, c, c), write, prob.t(), weight);
     }
-    let loss = loss(&slot.targets, &rows, &scratch.target_logit);
-    finish_factors(scratch.isa, &mut slot.factor[..tile_count(config) * t], rows, slot.scale);
+    finish_factors(
+        isa,
+        &mut slot.factor[..tile_count(config) * ts],
+        &slot.targets,
+        positions.lanes(ts),
+        slot.scale,
+    );
     for (i, &target) in slot.targets.iter().enumerate() {
         let row = &mut dnormed[i * c..(i + 1) * c];
         if target == IGNORE {
             row.fill(0.0);
             continue;
         }
-        let norm = slot.scale / scratch.total[i] as f32;
+        let norm = slot.scale / positions.total[i] as f32;
         let weight = &wte[target as usize * c..][..c];
         for (d, w) in row.iter_mut().zip(weight) {
             *d = *d * norm - w * slot.scale;
         }
     }
-    loss
+    positions.loss(&slot.targets)
 }
 
 /// The loss of a sequence as [`head_forward_backward`] gives it, without any gradient.
@@ -79,138 +92,202 @@ pub(crate) fn head_loss(
     slot: &mut Slot,
     scratch: &mut Scratch,
 ) -> f64 {
-    let (t, c) = (slot.len(), config.width);
+    let (t, c, isa) = (slot.len(), config.width, scratch.isa);
+    let ts = lanes_stride(t);
     let wte = &params[wte_range(config)];
-    let at = 2 * config.layers * config.context * c;
-    let normed = Mat::new(&slot.normed[at..at + t * c], t, c, c);
-    let mut rows = Rows::start(&mut scratch.largest, &mut scratch.total, &slot.targets);
+    let Scratch { panels, positions, .. } = scratch;
+    pack_transposed(panels, final_normed(config, slot), t, c, c);
+    positions.start(ts);
     for k in 0..tile_count(config) {
-        let Range { start: v0, end: v1 } = tile_rows(config, k);
-        let n = v1 - v0;
-        let logits = &mut scratch.logits[..t * n];
-        let weight = Mat::new(&wte[v0 * c..v1 * c], n, c, c);
-        matmul(MatMut::new(logits, t, n, n), Write::Set, normed, weight.t());
-        pick_targets(&mut scratch.target_logit, &slot.targets, logits, v0..v1);
-        let valid = n.min(config.vocab.saturating_sub(v0));
-        let unused = &mut slot.factor[..t];
-        exp_tile(scratch.isa, logits, valid, unused, rows.reborrow(), &mut []);
+        let rows = tile_rows(config, k);
+        let n = rows.len();
+        // The tiles follow each other in the same place: nothing of them is kept.
+        let logits = &mut slot.prob[..n * ts];
+        let weight = Mat::new(&wte[rows.start * c..rows.end * c], n, c, c);
+        let write = MatMut::new(logits, n, t, ts);
+        matmul(isa, write, Write::Set, weight, Panels::new(panels, c, t));
+        positions.pick_targets(&slot.targets, logits, rows);
+        exp_tile(isa, logits, &mut slot.factor[..ts], positions.lanes(ts));
     }
-    loss(&slot.targets, &rows, &scratch.target_logit)
+    positions.loss(&slot.targets)
 }
 
-/// Keeps the logits (T, tile) of the targets that lie in this tile.
-fn pick_targets(kept: &mut [f32], targets: &[u32], logits: &[f32], tile: Range<usize>) {
-    for (i, &target) in targets.iter().enumerate() {
-        if target != IGNORE && tile.contains(&(target as usize)) {
-            kept[i] = logits[i * tile.len() + target as usize - tile.start];
-        }
-    }
+/// The output of the final norm: (T, C).
+fn final_normed<'a>(config: &Config, slot: &'a Slot) -> &'a [f32] {
+    let at = 2 * config.layers * config.context * config.width;
+    &slot.normed[at..at + slot.len() * config.width]
 }
 
-/// Sum of -ln p(target) = ln(total) + largest - logit over the trained targets.
-fn loss(targets: &[u32], rows: &Rows<'_>, target_logit: &[f32]) -> f64 {
-    let mut loss = 0.0;
-    for (i, &target) in targets.iter().enumerate() {
-        if target != IGNORE {
-            loss += ln(rows.total[i]) + f64::from(rows.largest[i]) - f64::from(target_logit[i]);
-        }
-    }
-    loss
-}
-
-/// What is known of each row of logits so far: (T) each.
+/// What is known of each position's logits so far; a lane beyond the last position counts for nothing.
 #[derive(Debug)]
-struct Rows<'a> {
-    largest: &'a mut [f32],
+pub(crate) struct Positions {
+    largest: Vec<f32>,
     /// Sum of exp(logit - largest).
-    total: &'a mut [f64],
-    targets: &'a [u32],
+    total: Vec<f64>,
+    /// By what the last tile scaled the sums before it.
+    down: Vec<f32>,
+    target_logit: Vec<f32>,
 }
 
-impl<'a> Rows<'a> {
-    fn start(largest: &'a mut [f32], total: &'a mut [f64], targets: &'a [u32]) -> Rows<'a> {
-        let t = targets.len();
-        let (largest, total) = (&mut largest[..t], &mut total[..t]);
-        largest.fill(f32::MIN);
-        total.fill(0.0);
-        Rows { largest, total, targets }
+/// The parts of [`Positions`] that a tile works on, of [`lanes_stride`] elements each.
+#[derive(Debug)]
+struct Lanes<'a> {
+    largest: &'a mut [f32],
+    total: &'a mut [f64],
+    down: &'a mut [f32],
+}
+
+impl Positions {
+    /// Room for sequences of up to `t` tokens.
+    pub(crate) fn new(t: usize) -> Positions {
+        let room = || vec![0.0; lanes_stride(t)];
+        let total = vec![0.0; lanes_stride(t)];
+        Positions { largest: room(), total, down: room(), target_logit: room() }
     }
 
-    fn reborrow(&mut self) -> Rows<'_> {
-        Rows { largest: self.largest, total: self.total, targets: self.targets }
+    /// Memory of the buffers.
+    pub(crate) fn bytes(&self) -> usize {
+        4 * (self.largest.len() + self.down.len() + self.target_logit.len()) + 8 * self.total.len()
+    }
+
+    fn start(&mut self, ts: usize) {
+        self.largest[..ts].fill(f32::MIN);
+        self.total[..ts].fill(0.0);
+    }
+
+    fn lanes(&mut self, ts: usize) -> Lanes<'_> {
+        let Positions { largest, total, down, .. } = self;
+        Lanes { largest: &mut largest[..ts], total: &mut total[..ts], down: &mut down[..ts] }
+    }
+
+    /// Keeps the logits (tile, `ts`) of the targets that lie in this tile.
+    fn pick_targets(&mut self, targets: &[u32], logits: &[f32], tile: Range<usize>) {
+        let ts = lanes_stride(targets.len());
+        for (i, &target) in targets.iter().enumerate() {
+            if target != IGNORE && tile.contains(&(target as usize)) {
+                self.target_logit[i] = logits[(target as usize - tile.start) * ts + i];
+            }
+        }
+    }
+
+    /// Scales the rows of what was summed before the last tile, (T, C), where that raised the maximum.
+    fn lower(&self, sums: &mut [f32], t: usize) {
+        let c = sums.len().checked_div(t).unwrap_or(1);
+        for (row, &down) in sums.chunks_exact_mut(c).zip(&self.down) {
+            if down != 1.0 {
+                row.iter_mut().for_each(|x| *x *= down);
+            }
+        }
+    }
+
+    /// Sum of -ln p(target) = ln(total) + largest - logit over the trained targets.
+    fn loss(&self, targets: &[u32]) -> f64 {
+        let mut loss = 0.0;
+        for (i, &target) in targets.iter().enumerate() {
+            if target != IGNORE {
+                let logit = f64::from(self.target_logit[i]);
+                loss += ln(self.total[i]) + f64::from(self.largest[i]) - logit;
+            }
+        }
+        loss
     }
 }
 
 dispatch! {
-    /// logits -> exp(logit - largest so far), 0 from column `valid` on; keeps `rows` up to date.
+    /// logits -> exp(logit - largest so far), down the columns; keeps `positions` up to date.
     ///
-    /// `logits`: (T, n). `factor`: (T), gets the maximum used. `dnormed`: (T, C), scaled down where
-    /// the maximum rises; may be empty.
-    fn exp_tile(
-        logits: &mut [f32],
-        valid: usize,
-        factor: &mut [f32],
-        rows: Rows<'_>,
-        dnormed: &mut [f32],
-    ) = exp_tile_body;
+    /// `logits`: (n, `ts`). `factor`: (`ts`), gets the maximum used.
+    fn exp_tile(logits: &mut [f32], factor: &mut [f32], positions: Lanes<'_>) = exp_tile_body;
 }
 
+/// Rows whose f32 sums are added before they go into the f64 total: four chains of 16 each.
+const GROUP: usize = 64;
+
 #[inline(always)]
-fn exp_tile_body<const FMA: bool>(
-    logits: &mut [f32],
-    valid: usize,
-    factor: &mut [f32],
-    rows: Rows<'_>,
-    dnormed: &mut [f32],
-) {
-    let t = factor.len();
-    if t == 0 {
-        return;
-    }
-    let (n, c) = (logits.len() / t, dnormed.len() / t);
-    for (i, row) in logits.chunks_exact_mut(n).enumerate() {
-        let (row, padding) = row.split_at_mut(valid);
-        let (largest, total) = (&mut rows.largest[i], &mut rows.total[i]);
-        let m = max(row);
-        if m > *largest {
-            if *total > 0.0 {
-                let down = exp::<FMA>(*largest - m);
-                *total *= f64::from(down);
-                for d in &mut dnormed[i * c..(i + 1) * c] {
-                    *d *= down;
-                }
+fn exp_tile_body<const FMA: bool>(logits: &mut [f32], factor: &mut [f32], positions: Lanes<'_>) {
+    let ts = factor.len();
+    for first in (0..ts).step_by(LANES) {
+        let mut largest = [0.0; LANES];
+        largest.copy_from_slice(&positions.largest[first..first + LANES]);
+        let before = largest;
+        for row in logits.chunks_exact(ts) {
+            let x = &row[first..first + LANES];
+            for l in 0..LANES {
+                // NaNs are passed over; they show in the sum.
+                largest[l] = if x[l] > largest[l] { x[l] } else { largest[l] };
             }
-            *largest = m;
         }
-        let m = *largest;
-        for x in row.iter_mut() {
-            *x = exp::<FMA>(*x - m);
+        let mut total = [0.0; LANES];
+        for group in logits.chunks_mut(GROUP * ts) {
+            let sums = exp_group::<FMA>(group, ts, first, &largest);
+            for l in 0..LANES {
+                total[l] += f64::from(sums[l]);
+            }
         }
-        padding.fill(0.0);
-        *total += f64::from(sum(row));
-        factor[i] = m;
+        for l in 0..LANES {
+            let down = exp_down::<FMA>(before[l] - largest[l]);
+            positions.down[first + l] = down;
+            positions.total[first + l] = positions.total[first + l] * f64::from(down) + total[l];
+        }
+        positions.largest[first..first + LANES].copy_from_slice(&largest);
+        factor[first..first + LANES].copy_from_slice(&largest);
     }
+}
+
+/// x = exp(x - largest) on the lanes from `first` on of each row; their sums, row r in chain r mod 4.
+#[inline(always)]
+fn exp_group<const FMA: bool>(
+    rows: &mut [f32],
+    ts: usize,
+    first: usize,
+    largest: &[f32; LANES],
+) -> [f32; LANES] {
+    let mut sums = [[0.0; LANES]; 4];
+    let one = |row: &mut [f32], sum: &mut [f32; LANES]| {
+        let (x, _) = row[first..].as_chunks_mut::<LANES>();
+        let x = &mut x[0];
+        for l in 0..LANES {
+            x[l] = exp_down::<FMA>(x[l] - largest[l]);
+            sum[l] += x[l];
+        }
+    };
+    let mut fours = rows.chunks_exact_mut(4 * ts);
+    for four in &mut fours {
+        for (row, sum) in four.chunks_exact_mut(ts).zip(&mut sums) {
+            one(row, sum);
+        }
+    }
+    for (row, sum) in fours.into_remainder().chunks_exact_mut(ts).zip(&mut sums) {
+        one(row, sum);
+    }
+    let [mut sum, second, third, fourth] = sums;
+    for l in 0..LANES {
+        sum[l] = (sum[l] + second[l]) + (third[l] + fourth[l]);
+    }
+    sum
 }
 
 dispatch! {
     /// From the maximum that each tile used to the factor that makes dlogit of its `prob`:
     /// exp(maximum of the tile - maximum) * scale / total, 0 where the target is ignored.
     ///
-    /// `factor`: (tiles, T).
-    fn finish_factors(factor: &mut [f32], rows: Rows<'_>, scale: f32) = finish_factors_body;
+    /// `factor`: (tiles, [`lanes_stride`]).
+    fn finish_factors(factor: &mut [f32], targets: &[u32], positions: Lanes<'_>, scale: f32)
+        = finish_factors_body;
 }
 
 #[inline(always)]
-fn finish_factors_body<const FMA: bool>(factor: &mut [f32], rows: Rows<'_>, scale: f32) {
-    let t = rows.targets.len();
-    if t == 0 {
-        return;
-    }
-    for tile in factor.chunks_exact_mut(t) {
-        for (i, f) in tile.iter_mut().enumerate() {
-            let norm = scale / rows.total[i] as f32;
-            let trained = rows.targets[i] != IGNORE;
-            *f = if trained { exp::<FMA>(*f - rows.largest[i]) * norm } else { 0.0 };
+fn finish_factors_body<const FMA: bool>(
+    factor: &mut [f32],
+    targets: &[u32],
+    positions: Lanes<'_>,
+    scale: f32,
+) {
+    for tile in factor.chunks_exact_mut(positions.largest.len().max(1)) {
+        for (i, (f, &target)) in tile.iter_mut().zip(targets).enumerate() {
+            let norm = scale / positions.total[i] as f32;
+            let down = exp_down::<FMA>(*f - positions.largest[i]);
+            *f = if target == IGNORE { 0.0 } else { down * norm };
         }
     }
 }
@@ -222,23 +299,19 @@ pub(crate) fn head_weight_gradient(
     isa: Isa,
     config: &Config,
     dwte: &mut [f32],
-    write: Write,
+    write: Write<'_>,
     v0: usize,
     slot: &Slot,
     scaled: &mut [f32],
 ) {
     let (t, c) = (slot.len(), config.width);
+    let ts = lanes_stride(t);
     let n = dwte.len() / c;
-    let tile = tile_rows(config, v0 / TILE);
-    let at = 2 * config.layers * config.context * c;
-    let normed = &slot.normed[at..at + t * c];
-    let factor = &slot.factor[v0 / TILE * t..][..t];
+    let normed = final_normed(config, slot);
     let scaled = &mut scaled[..t * c];
-    scale_rows(isa, scaled, normed, factor, c);
-    let columns = &slot.prob[tile.start * t..tile.end * t];
-    let prob = if t == 0 { columns } else { &columns[v0 - tile.start..] };
-    let prob = Mat::new(prob, t, n, tile.len());
-    matmul(MatMut::new(dwte, n, c, c), write, prob.t(), Mat::new(scaled, t, c, c));
+    scale_rows(isa, scaled, normed, &slot.factor[v0 / TILE * ts..][..t], c);
+    let prob = Mat::new(&slot.prob[v0 * ts..], n, t, ts);
+    matmul(isa, MatMut::new(dwte, n, c, c), write, prob, Mat::new(scaled, t, c, c));
     for (i, &target) in slot.targets.iter().enumerate() {
         let row = (target as usize).wrapping_sub(v0);
         if target != IGNORE && row < n {

@@ -59,22 +59,22 @@ fn squares<const FMA: bool>(x: &[f32], mean: f32) -> f32 {
     add_lanes(lanes)
 }
 
-/// What [`layernorm_forward`] worked on: `x` (T, C), `mean` and `rstd` (T), `weight` (C).
+/// What [`layernorm_forward`] kept, `mean` and `rstd` (T), and its `weight` (C).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Norm<'a> {
-    pub(crate) x: &'a [f32],
     pub(crate) mean: &'a [f32],
     pub(crate) rstd: &'a [f32],
     pub(crate) weight: &'a [f32],
 }
 
 dispatch! {
-    /// dx = dresidual + the gradient through the norm; dweight and dbias are added to.
+    /// From x to dx, in place: dx = dresidual + the gradient through the norm; dweight and dbias are
+    /// added to.
     ///
-    /// `dx`, `dresidual`, `dout`: (T, C). `dresidual` is the gradient that passes the norm by.
+    /// `x`, `dresidual`, `dout`: (T, C). `dresidual` is the gradient that passes the norm by.
     /// `dweight`, `dbias`: (C).
     pub(crate) fn layernorm_backward(
-        dx: &mut [f32],
+        x: &mut [f32],
         dweight: &mut [f32],
         dbias: &mut [f32],
         dresidual: &[f32],
@@ -85,7 +85,7 @@ dispatch! {
 
 #[inline(always)]
 fn backward<const FMA: bool>(
-    dx: &mut [f32],
+    x: &mut [f32],
     dweight: &mut [f32],
     dbias: &mut [f32],
     dresidual: &[f32],
@@ -94,17 +94,17 @@ fn backward<const FMA: bool>(
 ) {
     let weight = norm.weight;
     let c = weight.len();
-    let gradients = dx.chunks_exact_mut(c).zip(dresidual.chunks_exact(c)).zip(dout.chunks_exact(c));
-    let inputs = norm.x.chunks_exact(c).zip(norm.mean.iter().zip(norm.rstd));
-    for (((dx, dresidual), dout), (x, (&m, &r))) in gradients.zip(inputs) {
+    let gradients = dresidual.chunks_exact(c).zip(dout.chunks_exact(c));
+    let inputs = x.chunks_exact_mut(c).zip(norm.mean.iter().zip(norm.rstd));
+    for ((dresidual, dout), (x, (&m, &r))) in gradients.zip(inputs) {
         let (mean_g, mean_gn) = means::<FMA>(weight, dout, x, m, r);
         let parameters = dweight.iter_mut().zip(dbias.iter_mut()).zip(weight);
-        let rows = dx.iter_mut().zip(dresidual).zip(dout).zip(x);
-        for ((((dx, residual), &d), x), ((dw, db), w)) in rows.zip(parameters) {
-            let n = (x - m) * r;
+        let rows = x.iter_mut().zip(dresidual).zip(dout);
+        for (((x, residual), &d), ((dw, db), w)) in rows.zip(parameters) {
+            let n = (*x - m) * r;
             *dw = fma::<FMA>(n, d, *dw);
             *db += d;
-            *dx = fma::<FMA>(fma::<FMA>(-n, mean_gn, fma::<FMA>(*w, d, -mean_g)), r, *residual);
+            *x = fma::<FMA>(fma::<FMA>(-n, mean_gn, fma::<FMA>(*w, d, -mean_g)), r, *residual);
         }
     }
 }
@@ -153,9 +153,9 @@ mod tests {
                 layernorm_forward(isa, &mut y, &mut mean, &mut rstd, &x, &w, &b);
                 let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
                 assert_close("y", &y, &twin::layernorm(&wide(&x), &wide(&w), &wide(&b)), 2e-6);
-                let norm = Norm { x: &x, mean: &mean, rstd: &rstd, weight: &w };
+                let norm = Norm { mean: &mean, rstd: &rstd, weight: &w };
                 // dweight and dbias are added to.
-                let (mut dx, mut dw, mut db) = (vec![f32::NAN; t * c], vec![1.0; c], vec![2.0; c]);
+                let (mut dx, mut dw, mut db) = (x.clone(), vec![1.0; c], vec![2.0; c]);
                 let residual = narrow(&residual);
                 layernorm_backward(isa, &mut dx, &mut dw, &mut db, &residual, &dout, norm);
                 let plus = |d: Vec<f64>, n: f64| d.iter().map(|d| d + n).collect::<Vec<_>>();

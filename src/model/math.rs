@@ -1,4 +1,4 @@
-//! exp, tanh and ln of our own, and sums in a fixed order.
+//! exp and ln of our own, and sums in a fixed order.
 //!
 //! The system's functions differ from machine to machine in the last bit and do not vectorise; these
 //! are a few multiplications and additions, the same on every machine. A loop over them compiles to
@@ -28,35 +28,39 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     let held = x.clamp(EXP_MIN, EXP_MAX);
     let shifted = fma::<FMA>(held, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    // ln 2 in two parts; the first has 9 bits, so n times it is exact.
-    let r = fma::<FMA>(n, -0.693_359_4, held);
-    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
-    let p = fma::<FMA>(1.987_569_1e-4, r, 1.398_199_9e-3);
-    let p = fma::<FMA>(p, r, 8.333_452e-3);
-    let p = fma::<FMA>(p, r, 4.166_579_6e-2);
-    let p = fma::<FMA>(p, r, 1.666_666_5e-1);
-    let p = fma::<FMA>(p, r, 0.5);
-    let e = fma::<FMA>(p * r, r, r) + 1.0;
+    let e = exp_rest::<FMA>(n, held);
     // 2^(n - 1), then twice: n = 128 has no exponent of its own.
     let exponent = shifted.to_bits().wrapping_add(126).wrapping_sub(ROUND.to_bits());
     let y = e * f32::from_bits(exponent << 23) * 2.0;
     if x < EXP_MIN { 0.0 } else { y }
 }
 
-/// tanh x within 4 ulp; NaN stays.
-///
-/// Near 0 the polynomial of Cephes' `tanhf`, elsewhere 1 - 2 / (e^(2 |x|) + 1) with the sign of x.
+/// e^x of an x that is not above 0, as [`exp`]; a little cheaper: no exponent can be too large.
 #[inline(always)]
-pub(crate) fn tanh<const FMA: bool>(x: f32) -> f32 {
-    let z = x * x;
-    let p = fma::<FMA>(-5.704_988_7e-3, z, 2.063_908_8e-2);
-    let p = fma::<FMA>(p, z, -5.373_971_6e-2);
-    let p = fma::<FMA>(p, z, 1.333_144_2e-1);
-    let p = fma::<FMA>(p, z, -3.333_328e-1);
-    let near = fma::<FMA>(p * z, x, x);
-    let a = x.abs();
-    let far = (1.0 - 2.0 / (exp::<FMA>(2.0 * a) + 1.0)).copysign(x);
-    if a < 0.625 { near } else { far }
+pub(crate) fn exp_down<const FMA: bool>(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let held = if x < EXP_MIN { EXP_MIN } else { x };
+    let shifted = fma::<FMA>(held, std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let e = exp_rest::<FMA>(n, held);
+    // n is added to e's exponent; the low bits of `ROUND` are 0.
+    let y = f32::from_bits(e.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let outside = if x < EXP_MIN { 0.0 } else { x };
+    if x >= EXP_MIN { y } else { outside }
+}
+
+/// e^(x - n ln 2), in [0.7, 1.5].
+#[inline(always)]
+fn exp_rest<const FMA: bool>(n: f32, x: f32) -> f32 {
+    // ln 2 in two parts; the first has 9 bits, so n times it is exact.
+    let r = fma::<FMA>(n, -0.693_359_4, x);
+    let r = fma::<FMA>(n, 2.121_944_4e-4, r);
+    let p = fma::<FMA>(1.987_569_1e-4, r, 1.398_199_9e-3);
+    let p = fma::<FMA>(p, r, 8.333_452e-3);
+    let p = fma::<FMA>(p, r, 4.166_579_6e-2);
+    let p = fma::<FMA>(p, r, 1.666_666_5e-1);
+    let p = fma::<FMA>(p, r, 0.5);
+    fma::<FMA>(p * r, r, r) + 1.0
 }
 
 /// Natural logarithm of a positive, normal number, within 2 ulp of f64; NaN and infinity stay.
@@ -113,45 +117,6 @@ pub(crate) fn sum(x: &[f32]) -> f32 {
     add_lanes(lanes)
 }
 
-/// Sum of the products of two rows of one length, in the order of [`sum`].
-#[inline(always)]
-pub(crate) fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (xs, x_tail) = x.as_chunks::<LANES>();
-    let (ys, y_tail) = y.as_chunks::<LANES>();
-    for (x, y) in xs.iter().zip(ys) {
-        for i in 0..LANES {
-            lanes[i] = fma::<FMA>(x[i], y[i], lanes[i]);
-        }
-    }
-    for (lane, (&x, &y)) in lanes.iter_mut().zip(x_tail.iter().zip(y_tail)) {
-        *lane = fma::<FMA>(x, y, *lane);
-    }
-    add_lanes(lanes)
-}
-
-/// The largest element; NaNs are passed over (they show in what is computed from the row).
-#[inline(always)]
-pub(crate) fn max(x: &[f32]) -> f32 {
-    // `f32::max` would cost a second comparison for NaN.
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let mut lanes = [f32::MIN; LANES];
-    let (chunks, tail) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for i in 0..LANES {
-            lanes[i] = larger(lanes[i], chunk[i]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(tail) {
-        *lane = larger(*lane, x);
-    }
-    let mut largest = f32::MIN;
-    for lane in lanes {
-        largest = larger(largest, lane);
-    }
-    largest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,14 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn tanh_is_within_four_ulps() {
-        for range in [(-9.5, 9.5), (-0.7, 0.7), (-1e-3, 1e-3)] {
-            let fused = worst(range, tanh::<true>, f64::tanh);
-            let plain = worst(range, tanh::<false>, f64::tanh);
-            assert!(fused < 4.0 && plain < 4.0, "{range:?}: {fused} {plain}");
+    fn exp_of_what_is_not_above_0_is_exp() {
+        for i in 0..=4_000_000 {
+            let x = -90.0 * (i as f32 / 4e6);
+            assert_eq!(exp_down::<true>(x), exp::<true>(x), "{x}");
+            assert_eq!(exp_down::<false>(x), exp::<false>(x), "{x}");
         }
-        assert_eq!(tanh::<true>(-50.0), -1.0);
-        assert!(tanh::<true>(f32::NAN).is_nan());
+        assert_eq!(exp_down::<true>(-0.0), 1.0);
+        for x in [f32::MIN, f32::NEG_INFINITY] {
+            assert_eq!(exp_down::<true>(x), 0.0);
+        }
+        for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7fc1_2345), f32::from_bits(0xffff_ffff)] {
+            assert!(exp_down::<true>(nan).is_nan() && exp_down::<false>(nan).is_nan());
+        }
     }
 
     #[test]
@@ -216,12 +186,7 @@ mod tests {
     fn sums_take_every_element_whatever_the_length() {
         for n in 0..70 {
             let x: Vec<f32> = (0..n).map(|i| (i * i % 23) as f32 - 7.0).collect();
-            let y: Vec<f32> = (0..n).map(|i| (i * 5 % 11) as f32).collect();
             assert_eq!(sum(&x), x.iter().sum::<f32>());
-            let want: f32 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
-            assert_eq!(dot::<true>(&x, &y), want);
-            assert_eq!(dot::<false>(&x, &y), want);
-            assert_eq!(max(&x), x.iter().copied().fold(f32::MIN, f32::max));
         }
     }
 }

@@ -12,8 +12,7 @@
 //! | A | one sequence | [`forward_backward`] | parameters | its [`Slot`] |
 //! | B | one [`Tile`] of the parameters | [`weight_gradient`] | all slots | the tile's gradient |
 //!
-//! Every sum has one order, fixed by the [`Config`] and the slots' order alone. The matrix crate
-//! blocks its inner dimension by constants of its own, not by the processor's cache sizes.
+//! Every sum has one order, fixed by the [`Config`] and the slots' order alone.
 //!
 //! Names of the field: `T` positions of a sequence, `C` width, `NH` heads, `HS = C / NH`, `V`
 //! vocabulary, `VP` the vocabulary padded to a multiple of 64, `L` layers. All matrices are
@@ -28,14 +27,19 @@
 //! | `head` | the tied head, over tiles of the vocabulary |
 //! | `attention`, `layernorm`, `gelu`, `linear` | the layers |
 //! | `tiles` | phase B |
-//! | `matmul` | the one call into the matrix crate |
-//! | `isa`, `math` | kernels per instruction set; exp, tanh, ln |
+//! | `gemm` | matrix products |
+//! | `panels` | the weights as the products read them, packed once per step |
+//! | `parts` | where the time goes |
+//! | `floats` | buffers on lines and huge pages |
+//! | `isa`, `math` | kernels per instruction set; exp, ln |
 //! | `random` | normal numbers from a seed |
 
 pub mod adamw;
 mod attention;
 mod config;
+mod floats;
 mod gelu;
+mod gemm;
 mod gpt;
 mod head;
 pub(crate) mod isa;
@@ -43,7 +47,8 @@ mod layernorm;
 mod layout;
 mod linear;
 pub(crate) mod math;
-mod matmul;
+mod panels;
+mod parts;
 mod random;
 mod slot;
 #[cfg(test)]
@@ -53,9 +58,12 @@ mod tiles;
 mod twin;
 
 pub use config::Config;
+pub use floats::Floats;
 pub use gpt::{forward_backward, forward_logits, forward_loss};
 pub use isa::Isa;
 pub use layout::{Layout, Tensor};
+pub use panels::{PanelPart, Weights, pack, panels_len};
+pub use parts::{Part, PartTimes};
 pub use random::Random;
 pub use slot::{Scratch, Slot};
 pub use tiles::{Tile, tiles, weight_gradient};
@@ -63,11 +71,15 @@ pub use tiles::{Tile, tiles, weight_gradient};
 /// A target that is not trained: no loss, no gradient.
 ///
 /// ```
-/// use twelvefold::model::{Config, IGNORE, Isa, Layout, Scratch, Slot, forward_loss};
+/// use twelvefold::model::{
+///     Config, IGNORE, Isa, Layout, Scratch, Slot, Weights, forward_loss, pack,
+/// };
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let params = Layout::new(&config).init(1);
+/// let panels = pack(&config, &params);
+/// let weights = Weights::new(&config, &params, &panels);
 /// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
-/// let loss = forward_loss(&config, &params, &[1, 2], &[IGNORE; 2], &mut slot, &mut scratch);
+/// let loss = forward_loss(&config, weights, &[1, 2], &[IGNORE; 2], &mut slot, &mut scratch);
 /// assert_eq!(loss, 0.0);
 /// # Ok::<(), twelvefold::Error>(())
 /// ```

@@ -3,16 +3,30 @@
 //! Both are allocated once and hold the longest sequence; a shorter one uses the front of each
 //! buffer.
 
-use super::attention::ROWS;
-use super::head::{TILE, tile_count};
+use super::attention::AttentionScratch;
+use super::floats::Floats;
+use super::gemm::panels_len;
+use super::head::{Positions, tile_count};
 use super::layout::VECTORS;
-use super::{Config, Isa};
+use super::math::LANES;
+use super::{Config, Isa, PartTimes};
 use std::fmt;
+
+/// Distance between rows of `t` positions that are worked on a register at a time: whole registers.
+pub(crate) fn lanes_stride(t: usize) -> usize {
+    row_stride(t.next_multiple_of(LANES))
+}
+
+/// Distance between rows of `n` f32. Rows whose distance is a multiple of 2 KiB, fourteen of which a
+/// product reads at a time, would meet in a few sets of the first-level cache.
+pub(crate) fn row_stride(n: usize) -> usize {
+    if n >= 1024 && n.is_multiple_of(512) { n + LANES } else { n }
+}
 
 /// The activations and their gradients of one sequence: written by phase A, read by phase B.
 ///
-/// About `4 (L (25 C T + NH T^2) + 3 C T + VP T)` bytes, T the context: 34 MB at V 50,257, L 4, NH 4,
-/// C 128, T 128.
+/// About `4 (L (16 C T + NH T^2) + 2 C T + V T)` bytes, T the context: 31 MB at V 50,257, L 4, NH 4,
+/// C 128, T 128. The backward pass writes its gradients over what it no longer needs.
 ///
 /// ```
 /// use twelvefold::model::{Config, Slot};
@@ -26,39 +40,37 @@ pub struct Slot {
     /// Factor of the loss whose gradient is taken.
     pub(crate) scale: f32,
     /// (2L + 1, T, C): the residual stream: embedding, then after attention and MLP of each block.
-    pub(crate) residual: Vec<f32>,
+    /// After the backward pass their gradients.
+    pub(crate) residual: Floats,
     /// (2L + 1, 2, T): mean and rstd of the norm that reads each of them.
-    pub(crate) norms: Vec<f32>,
+    pub(crate) norms: Floats,
     /// (2L + 1, T, C): what that norm gives.
-    pub(crate) normed: Vec<f32>,
-    /// (L, T, 3C)
-    pub(crate) qkv: Vec<f32>,
-    /// (L, NH, T, T)
-    pub(crate) att: Vec<f32>,
+    pub(crate) normed: Floats,
+    /// (L, T, 3C), rows at [`row_stride`]: queries, keys and values; then their gradients.
+    pub(crate) qkv: Floats,
+    /// (L, NH, T, T) by key and query, rows at [`lanes_stride`]: the probabilities, and after the
+    /// backward pass the gradients of the scores.
+    pub(crate) att: Floats,
     /// (L, T, C): the heads' outputs side by side.
-    pub(crate) heads: Vec<f32>,
-    /// (L, T, 4C): before the GELU, and after.
-    pub(crate) hidden: Vec<f32>,
-    pub(crate) active: Vec<f32>,
-    /// (tiles, T, tile): exp(logit - running maximum), tile after tile of the vocabulary.
-    pub(crate) prob: Vec<f32>,
-    /// (tiles, T): what makes dlogit of it, before the target is subtracted.
-    pub(crate) factor: Vec<f32>,
-    /// (2L + 1, T, C): gradients of `residual`.
-    pub(crate) dresidual: Vec<f32>,
-    /// (L, T, 3C)
-    pub(crate) dqkv: Vec<f32>,
-    /// (L, T, 4C): gradient before the GELU.
-    pub(crate) dhidden: Vec<f32>,
+    pub(crate) heads: Floats,
+    /// (L, T, 4C), rows at [`row_stride`]: slopes of the GELU; then the gradients before it.
+    pub(crate) hidden: Floats,
+    /// (L, T, 4C), rows at [`row_stride`]: what the GELU gives.
+    pub(crate) active: Floats,
+    /// (V, T), rows at [`lanes_stride`]: exp(logit - running maximum).
+    pub(crate) prob: Floats,
+    /// (tiles, [`lanes_stride`]): what makes dlogit of it, before the target is subtracted.
+    pub(crate) factor: Floats,
     /// (13 C L + 2 C): gradients of biases and norms, a block's vectors in their order.
-    pub(crate) dvectors: Vec<f32>,
+    pub(crate) dvectors: Floats,
 }
 
 impl Slot {
     /// Room for a sequence of up to `config.context` tokens.
     pub fn new(config: &Config) -> Slot {
         let Config { layers: l, heads: nh, width: c, context: t, .. } = *config;
-        let room = |n: usize| vec![0.0f32; n];
+        let room = |n: usize| Floats::new(n);
+        let (ts, wide) = (lanes_stride(t), |n: usize| l * t * row_stride(n));
         Slot {
             inputs: Vec::with_capacity(t),
             targets: Vec::with_capacity(t),
@@ -66,16 +78,13 @@ impl Slot {
             residual: room((2 * l + 1) * t * c),
             norms: room((2 * l + 1) * 2 * t),
             normed: room((2 * l + 1) * t * c),
-            qkv: room(l * t * 3 * c),
-            att: room(l * nh * t * t),
+            qkv: room(wide(3 * c)),
+            att: room(l * nh * t * ts),
             heads: room(l * t * c),
-            hidden: room(l * t * 4 * c),
-            active: room(l * t * 4 * c),
-            prob: room(t * config.padded_vocab()),
-            factor: room(tile_count(config) * t),
-            dresidual: room((2 * l + 1) * t * c),
-            dqkv: room(l * t * 3 * c),
-            dhidden: room(l * t * 4 * c),
+            hidden: room(wide(4 * c)),
+            active: room(wide(4 * c)),
+            prob: room(config.vocab * ts),
+            factor: room(tile_count(config) * ts),
             dvectors: room((VECTORS * l + 2) * c),
         }
     }
@@ -93,9 +102,6 @@ impl Slot {
             &self.active,
             &self.prob,
             &self.factor,
-            &self.dresidual,
-            &self.dqkv,
-            &self.dhidden,
             &self.dvectors,
         ];
         let words = floats.iter().map(|f| f.len()).sum::<usize>();
@@ -139,21 +145,22 @@ impl fmt::Debug for Slot {
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let scratch = Scratch::new(&config, Isa::detect()?);
 /// assert_eq!(scratch.isa(), Isa::detect()?);
+/// assert!(scratch.bytes() > 0);
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 pub struct Scratch {
     pub(crate) isa: Isa,
     /// (T, C) each.
-    pub(crate) dnormed: Vec<f32>,
-    pub(crate) dheads: Vec<f32>,
-    /// (ROWS, T)
-    pub(crate) datt: Vec<f32>,
-    /// (T, TILE): a tile of logits that is not kept.
-    pub(crate) logits: Vec<f32>,
-    /// (T) each: running maximum, sum and the target's logit.
-    pub(crate) largest: Vec<f32>,
-    pub(crate) total: Vec<f64>,
-    pub(crate) target_logit: Vec<f32>,
+    pub(crate) dnormed: Floats,
+    pub(crate) dheads: Floats,
+    /// Panels of (C, T); the attention's are of (HS, T).
+    pub(crate) panels: Floats,
+    /// (T, 4C), rows at [`row_stride`]: the gradient of what the GELU gives.
+    pub(crate) dactive: Floats,
+    pub(crate) attention: AttentionScratch,
+    /// The head's maxima and sums.
+    pub(crate) positions: Positions,
+    pub(crate) times: PartTimes,
 }
 
 impl Scratch {
@@ -162,19 +169,36 @@ impl Scratch {
         let Config { width: c, context: t, .. } = *config;
         Scratch {
             isa,
-            dnormed: vec![0.0; t * c],
-            dheads: vec![0.0; t * c],
-            datt: vec![0.0; ROWS.min(t) * t],
-            logits: vec![0.0; t * TILE.min(config.padded_vocab())],
-            largest: vec![0.0; t],
-            total: vec![0.0; t],
-            target_logit: vec![0.0; t],
+            dnormed: Floats::new(t * c),
+            dheads: Floats::new(t * c),
+            panels: Floats::new(panels_len(c, t)),
+            dactive: Floats::new(t * row_stride(4 * c)),
+            attention: AttentionScratch::new(config),
+            positions: Positions::new(t),
+            times: PartTimes::default(),
         }
+    }
+
+    /// Memory of the buffers: about `4 T (7 C + 2 HS + max(HS, 32))` bytes, T the context.
+    pub fn bytes(&self) -> usize {
+        let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive];
+        let words = floats.iter().map(|f| f.len()).sum::<usize>() + self.attention.len();
+        4 * words + self.positions.bytes()
     }
 
     /// The kernels in use.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// What this thread's tasks took so far, by part.
+    pub fn times(&self) -> &PartTimes {
+        &self.times
+    }
+
+    /// The same, for the caller's own parts of a step.
+    pub fn times_mut(&mut self) -> &mut PartTimes {
+        &mut self.times
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::twin::{self, assert_close, cross_entropy, narrow, normal};
 use super::{
-    Config, IGNORE, Isa, Layout, Scratch, Slot, forward_backward, forward_logits, forward_loss,
-    tiles, weight_gradient,
+    Config, IGNORE, Isa, Layout, Scratch, Slot, Weights, forward_backward, forward_logits,
+    forward_loss, pack, tiles, weight_gradient,
 };
 
 /// No size is a multiple of a vector; 3 heads of width 7.
@@ -43,6 +43,8 @@ fn step(
     isa: Isa,
     reverse: bool,
 ) -> (f64, Vec<f32>) {
+    let panels = pack(config, params);
+    let weights = Weights::new(config, params, &panels);
     let mut scratch = Scratch::new(config, isa);
     let mut slots: Vec<Slot> = sequences.iter().map(|_| Slot::new(config)).collect();
     let mut order: Vec<usize> = (0..slots.len()).collect();
@@ -53,7 +55,7 @@ fn step(
     for i in order {
         let (inputs, targets) = &sequences[i];
         let slot = &mut slots[i];
-        losses[i] = forward_backward(config, params, inputs, targets, scale, slot, &mut scratch);
+        losses[i] = forward_backward(config, weights, inputs, targets, scale, slot, &mut scratch);
     }
     let mut gradient = vec![f32::NAN; params.len()];
     let mut list = tiles(config);
@@ -131,12 +133,14 @@ fn odd_sizes_give_the_loss_of_the_plain_twin() {
             (tokens(&config, config.context, 1), tokens(&config, config.context, 2));
         let want = cross_entropy(&twin::logits(&config, &params, &inputs), &targets);
         let params = narrow(&params);
+        let panels = pack(&config, &params);
+        let weights = Weights::new(&config, &params, &panels);
         for isa in Isa::available() {
             let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, isa));
             let got =
-                forward_backward(&config, &params, &inputs, &targets, 1.0, &mut slot, &mut scratch);
+                forward_backward(&config, weights, &inputs, &targets, 1.0, &mut slot, &mut scratch);
             assert!((got / want - 1.0).abs() < 1e-5, "{config:?}: {got} for {want}");
-            let again = forward_loss(&config, &params, &inputs, &targets, &mut slot, &mut scratch);
+            let again = forward_loss(&config, weights, &inputs, &targets, &mut slot, &mut scratch);
             assert_eq!(got, again, "{config:?}: evaluation");
         }
     }
@@ -146,12 +150,15 @@ fn odd_sizes_give_the_loss_of_the_plain_twin() {
 fn logits_are_those_of_the_plain_twin() {
     let config = ODD;
     let params = lively(&config);
+    let narrowed = narrow(&params);
+    let panels = pack(&config, &narrowed);
+    let weights = Weights::new(&config, &narrowed, &panels);
     let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, best()));
     for n in 1..=config.context {
         let inputs = tokens(&config, n, 1);
         let want = twin::logits(&config, &params, &inputs);
         let mut got = vec![0.0; config.vocab];
-        forward_logits(&config, &narrow(&params), &inputs, &mut got, &mut slot, &mut scratch);
+        forward_logits(&config, weights, &inputs, &mut got, &mut slot, &mut scratch);
         assert_close("logits", &got, &want[(n - 1) * config.vocab..], 1e-5);
     }
 }
@@ -161,11 +168,13 @@ fn logits_are_those_of_the_plain_twin() {
 fn a_changed_token_changes_nothing_before_it() {
     let config = Config { vocab: 40, layers: 2, heads: 2, width: 24, context: 150 };
     let params = narrow(&lively(&config));
+    let panels = pack(&config, &params);
+    let weights = Weights::new(&config, &params, &panels);
     let mut scratch = Scratch::new(&config, best());
     let inputs = tokens(&config, config.context, 1);
     let run = |inputs: &[u32], scratch: &mut Scratch| {
         let mut slot = Slot::new(&config);
-        forward_loss(&config, &params, inputs, inputs, &mut slot, scratch);
+        forward_loss(&config, weights, inputs, inputs, &mut slot, scratch);
         let at = 2 * config.layers * config.context * config.width;
         slot.normed[at..].to_vec()
     };
@@ -233,15 +242,17 @@ fn the_order_in_which_tasks_run_changes_no_bit() {
 fn a_slot_remembers_nothing_of_the_sequence_before() {
     let config = ODD;
     let params = narrow(&lively(&config));
+    let panels = pack(&config, &params);
+    let weights = Weights::new(&config, &params, &panels);
     let sequences = two_sequences(&config);
     let (short_x, short_y) = &sequences[1];
     let mut scratch = Scratch::new(&config, best());
     let mut used = Slot::new(&config);
     let (x, y) = &sequences[0];
-    forward_backward(&config, &params, x, y, 0.5, &mut used, &mut scratch);
+    forward_backward(&config, weights, x, y, 0.5, &mut used, &mut scratch);
     let mut fresh = Slot::new(&config);
     for slot in [&mut used, &mut fresh] {
-        forward_backward(&config, &params, short_x, short_y, 0.5, slot, &mut scratch);
+        forward_backward(&config, weights, short_x, short_y, 0.5, slot, &mut scratch);
     }
     for tile in tiles(&config) {
         let [a, b] = [&used, &fresh].map(|slot| {
@@ -312,8 +323,10 @@ fn decay_applies_to_matrices_and_embeddings_only() {
 #[should_panic(expected = "a token outside the vocabulary")]
 fn a_token_outside_the_vocabulary_is_refused_even_within_the_padding() {
     let params = narrow(&lively(&ODD));
+    let panels = pack(&ODD, &params);
+    let weights = Weights::new(&ODD, &params, &panels);
     let (mut slot, mut scratch) = (Slot::new(&ODD), Scratch::new(&ODD, best()));
-    forward_loss(&ODD, &params, &[13], &[1], &mut slot, &mut scratch);
+    forward_loss(&ODD, weights, &[13], &[1], &mut slot, &mut scratch);
 }
 
 #[test]

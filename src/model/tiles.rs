@@ -4,20 +4,21 @@
 //! in their order and within a slot over the positions in rising order.
 
 use super::Config;
+use super::gemm::{Mat, MatMut, PANEL, Right, Write, matmul_sum};
 use super::gpt::part;
 use super::head::{TILE, head_weight_gradient};
 use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
-use super::matmul::{Mat, MatMut, Write, matmul};
-use super::slot::{Scratch, Slot};
+use super::panels::{MATRICES, PanelPart, parts};
+use super::slot::{Scratch, Slot, row_stride};
 use std::ops::Range;
 
-/// Rows of `wte` in a tile: a part of a [`TILE`] of the head.
-const WTE_ROWS: usize = 256;
-/// Parameters that a tile of a matrix holds at most, save for its least number of rows: half a
-/// megabyte of gradients stays in the second-level cache, and a model of ten million parameters has
-/// about a hundred tiles.
-const MATRIX_TILE: usize = 128 * 1024;
-/// Rows of a tile of a matrix: fewer would pack the other operand for too little work.
+/// Parameters that a tile holds at most, save for its least number of rows: half a megabyte of
+/// gradients stays in the second-level cache, and a model of ten million parameters has about a
+/// hundred tiles.
+const LARGEST: usize = 128 * 1024;
+/// Rows of a tile of `wte`: a part of a [`TILE`] of the head.
+const WTE_ROWS: Range<usize> = 64..TILE + 1;
+/// Rows of a tile of a matrix.
 const MATRIX_ROWS: Range<usize> = 64..257;
 /// Positions in a tile of `wpe`.
 const WPE_ROWS: usize = 128;
@@ -83,6 +84,17 @@ impl Tile {
         ranges.into_iter().filter(|range| !range.is_empty())
     }
 
+    /// The parts of the panels that the tile's parameters fill.
+    pub fn panels(&self, config: &Config) -> impl Iterator<Item = PanelPart> + use<> {
+        let matrix = match &self.kind {
+            Kind::Matrix { layer, place, rows, columns } => {
+                Some(parts(config, *layer, *place, rows.clone(), *columns))
+            }
+            _ => None,
+        };
+        matrix.into_iter().flatten()
+    }
+
     /// Whether weight decay applies: to matrices and embeddings, not to biases and norms.
     pub fn decays(&self) -> bool {
         !matches!(self.kind, Kind::Vectors { .. } | Kind::FinalNorm)
@@ -101,20 +113,15 @@ pub fn tiles(config: &Config) -> Vec<Tile> {
     let c = config.width;
     let mut tiles = Vec::new();
     for layer in 0..config.layers {
-        let weights = [
-            (place::ATTN_W, c, 3 * c),
-            (place::ATTN_PROJ_W, c, c),
-            (place::FC_W, c, 4 * c),
-            (place::FC_PROJ_W, 4 * c, c),
-        ];
-        for (place, rows, columns) in weights {
-            for rows in matrix_rows(rows, columns) {
+        for (place, ic, oc) in MATRICES {
+            let columns = oc * c;
+            for rows in matrix_rows(ic * c, columns) {
                 let len = rows.len() * columns;
                 tiles.push(Tile { kind: Kind::Matrix { layer, place, rows, columns }, len });
             }
         }
     }
-    for rows in split(config.padded_vocab(), WTE_ROWS) {
+    for rows in split(config.padded_vocab(), wte_rows(c)) {
         let len = rows.len() * c;
         tiles.push(Tile { kind: Kind::Wte { rows }, len });
     }
@@ -134,16 +141,22 @@ fn split(n: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (0..n).step_by(size).map(move |start| start..(start + size).min(n))
 }
 
-/// The rows of a matrix in pieces of nearly one size, a multiple of 16.
+/// The rows of a matrix in pieces of nearly one size, whole panels of its transpose.
 fn matrix_rows(rows: usize, columns: usize) -> impl Iterator<Item = Range<usize>> {
-    let most = (MATRIX_TILE / columns).clamp(MATRIX_ROWS.start, MATRIX_ROWS.end - 1);
-    split(rows, rows.div_ceil(rows.div_ceil(most)).next_multiple_of(16))
+    let most = (LARGEST / columns).clamp(MATRIX_ROWS.start, MATRIX_ROWS.end - 1);
+    split(rows, rows.div_ceil(rows.div_ceil(most)).next_multiple_of(PANEL))
+}
+
+/// Rows of a tile of `wte` of this width: a power of two, so that a whole number of them is a [`TILE`].
+fn wte_rows(width: usize) -> usize {
+    let most = (LARGEST / width).clamp(WTE_ROWS.start, WTE_ROWS.end - 1);
+    1 << most.ilog2()
 }
 
 /// Writes the tile's gradient over all sequences of the micro-batch, in the order of `slots`.
 ///
 /// `grad`: `tile.len()` values, the tile's ranges one after another; what it held is not read.
-/// Without slots the gradient is 0. Allocates nothing but what a matrix product packs.
+/// Without slots the gradient is 0. Allocates nothing.
 ///
 /// # Panics
 /// Where `grad` has another length than the tile.
@@ -155,41 +168,60 @@ pub fn weight_gradient<'a>(
     scratch: &mut Scratch,
 ) {
     assert!(grad.len() == tile.len, "a gradient of {} for a tile of {}", grad.len(), tile.len);
-    let c = config.width;
+    let (c, isa) = (config.width, scratch.isa);
     if slots.clone().next().is_none()
         || !matches!(tile.kind, Kind::Matrix { .. } | Kind::Wte { .. })
     {
         grad.fill(0.0);
     }
-    for (i, slot) in slots.enumerate() {
-        let write = if i == 0 { Write::Set } else { Write::Add };
-        match &tile.kind {
-            Kind::Wte { rows } => {
-                let isa = scratch.isa;
-                head_weight_gradient(
-                    isa,
-                    config,
-                    grad,
-                    write,
-                    rows.start,
-                    slot,
-                    &mut scratch.dnormed,
-                );
-                embedding_gradient(config, grad, rows, slot);
+    match &tile.kind {
+        Kind::Wte { rows } => {
+            for (i, slot) in slots.enumerate() {
+                let write = if i == 0 { Write::Set } else { Write::Add };
+                wte_gradient(config, rows, slot, write, grad, scratch);
             }
-            Kind::Wpe { rows } => {
+        }
+        Kind::Matrix { layer, place, rows, columns } => {
+            let pairs = slots.map(|slot| operands(config, (*layer, *place), rows, *columns, slot));
+            let grad = MatMut::new(grad, rows.len(), *columns, *columns);
+            if pairs.clone().next().is_some() {
+                matmul_sum(isa, grad, Write::Set, pairs);
+            }
+        }
+        Kind::Wpe { rows } => {
+            for slot in slots {
                 let seen = rows.start.min(slot.len())..rows.end.min(slot.len());
-                add(grad, &slot.dresidual[seen.start * c..seen.end * c]);
+                add(grad, &slot.residual[seen.start * c..seen.end * c]);
             }
-            Kind::Matrix { layer, place, rows, columns } => {
-                matrix_gradient(config, (*layer, *place), rows, *columns, slot, write, grad);
-            }
-            Kind::Vectors { layer } => {
+        }
+        Kind::Vectors { layer } => {
+            for slot in slots {
                 add(grad, &slot.dvectors[layer * VECTORS * c..(layer + 1) * VECTORS * c]);
             }
-            Kind::FinalNorm => add(grad, &slot.dvectors[config.layers * VECTORS * c..]),
+        }
+        Kind::FinalNorm => {
+            slots.for_each(|slot| add(grad, &slot.dvectors[config.layers * VECTORS * c..]));
         }
     }
+}
+
+/// Rows of `wte`, as the head and as the embedding; padded rows get 0.
+fn wte_gradient(
+    config: &Config,
+    rows: &Range<usize>,
+    slot: &Slot,
+    write: Write<'_>,
+    grad: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let valid = rows.end.min(config.vocab).saturating_sub(rows.start) * config.width;
+    let (grad, padding) = grad.split_at_mut(valid);
+    padding.fill(0.0);
+    if valid > 0 {
+        let scaled = &mut scratch.dnormed;
+        head_weight_gradient(scratch.isa, config, grad, write, rows.start, slot, scaled);
+    }
+    embedding_gradient(config, grad, rows, slot);
 }
 
 /// grad += part, as far as `part` goes.
@@ -202,50 +234,49 @@ fn add(grad: &mut [f32], part: &[f32]) {
 /// The rows of `wte` that the sequence read: each gets the gradient of its embedding.
 fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, slot: &Slot) {
     let c = config.width;
-    for (&token, d) in slot.inputs.iter().zip(slot.dresidual.chunks_exact(c)) {
+    for (&token, d) in slot.inputs.iter().zip(slot.residual.chunks_exact(c)) {
         if rows.contains(&(token as usize)) {
             add(&mut grad[(token as usize - rows.start) * c..][..c], d);
         }
     }
 }
 
-/// dW (rows of IC, OC) = or += x^T dy over the positions of one sequence.
-fn matrix_gradient(
+/// x^T and dy of one sequence: their product is its part of dW, (rows of IC, OC).
+fn operands<'a>(
     config: &Config,
     (layer, place): (usize, usize),
     rows: &Range<usize>,
     columns: usize,
-    slot: &Slot,
-    write: Write,
-    grad: &mut [f32],
-) {
+    slot: &'a Slot,
+) -> (Mat<'a>, Right<'a>) {
     let (c, t) = (config.width, slot.len());
-    let (x, ic, dy) = match place {
+    let (three, four) = (row_stride(3 * c), row_stride(4 * c));
+    let (x, ic, dy, oc) = match place {
         place::ATTN_W => (
             &slot.normed[part(config, 2 * layer, c, t)],
             c,
-            &slot.dqkv[part(config, layer, 3 * c, t)],
+            &slot.qkv[part(config, layer, three, t)],
+            three,
         ),
         place::ATTN_PROJ_W => (
             &slot.heads[part(config, layer, c, t)],
             c,
-            &slot.dresidual[part(config, 2 * layer + 1, c, t)],
+            &slot.residual[part(config, 2 * layer + 1, c, t)],
+            c,
         ),
         place::FC_W => (
             &slot.normed[part(config, 2 * layer + 1, c, t)],
             c,
-            &slot.dhidden[part(config, layer, 4 * c, t)],
+            &slot.hidden[part(config, layer, four, t)],
+            four,
         ),
         _ => (
-            &slot.active[part(config, layer, 4 * c, t)],
-            4 * c,
-            &slot.dresidual[part(config, 2 * layer + 2, c, t)],
+            &slot.active[part(config, layer, four, t)],
+            four,
+            &slot.residual[part(config, 2 * layer + 2, c, t)],
+            c,
         ),
     };
     let x = if t == 0 { x } else { &x[rows.start..] };
-    let x = Mat::new(x, t, rows.len(), ic);
-    let dy = Mat::new(dy, t, columns, columns);
-    matmul(MatMut::new(grad, rows.len(), columns, columns), write, x.t(), dy);
+    (Mat::new(x, t, rows.len(), ic).t(), Mat::new(dy, t, columns, oc).into())
 }
-
-const _: () = assert!(TILE.is_multiple_of(WTE_ROWS), "a tile of wte lies within one of the head");

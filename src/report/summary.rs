@@ -38,8 +38,11 @@ use serde_json::Value;
 pub struct RunReport {
     /// Of the run.
     pub seed: u64,
-    /// Optimizer steps done.
+    /// Optimizer steps done, those left out included.
     pub steps: u64,
+    /// Steps left out because a loss or a gradient was no number, where the user asked for that.
+    #[serde(default)]
+    pub skipped_steps: u64,
     /// Tokens trained: targets that counted, over all steps.
     pub tokens: u64,
     /// From the start of the run to the end of its checkpoint.

@@ -160,6 +160,13 @@ pub fn results(report: &RunReport, out: &Path) -> String {
         units::seconds(report.seconds),
         units::count(report.tokens_per_second),
     );
+    if report.skipped_steps > 0 {
+        let _ = writeln!(
+            text,
+            "{} of these steps left out: a loss or a gradient was no number",
+            report.skipped_steps
+        );
+    }
     if let Some(peak) = report.peak_memory_bytes {
         let _ = writeln!(text, "peak memory {}", units::bytes(peak));
     }

@@ -18,7 +18,7 @@ use crate::engine::crew::Seat;
 use crate::engine::pool::{Leaf, LeafCount, Pool, PoolLedger, Publisher, pool};
 use crate::engine::shutdown::Shutdown;
 use crate::engine::wait::Event;
-use crate::model::{Scratch, Tile};
+use crate::model::{Part, Scratch, Tile, Weights};
 use crate::sync::{Arc, AtomicU64, Ordering, cores};
 use crossbeam_utils::CachePadded;
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub struct Spheres {
     publisher: Publisher<Task>,
     work: Arc<Work>,
     tree: Tree,
-    busy: Arc<[CachePadded<AtomicU64>]>,
+    busy: Arc<[CachePadded<Busy>]>,
 }
 
 /// One leaf, to be run by a thread of its own.
@@ -38,7 +38,15 @@ pub struct Spheres {
 pub struct Sphere {
     leaf: Leaf<Task>,
     work: Arc<Work>,
-    busy: Arc<[CachePadded<AtomicU64>]>,
+    busy: Arc<[CachePadded<Busy>]>,
+}
+
+/// Nanoseconds that a leaf has spent in tasks: in all, and by part of the step. One writer, read as
+/// totals for people.
+#[derive(Debug, Default)]
+struct Busy {
+    all: AtomicU64,
+    parts: [AtomicU64; Part::ALL.len()],
 }
 
 /// What a leaf has done so far.
@@ -118,10 +126,10 @@ pub fn spheres(
     shutdown: Arc<Shutdown>,
 ) -> (Spheres, Vec<Sphere>) {
     let tree = Tree::new(leaves);
-    let work = Arc::new(Work::new(plan, params));
+    let work = Arc::new(Work::new(plan, &params));
     let awake = awake.unwrap_or_else(cores);
     let (publisher, leaves) = pool(leaves, awake, control, shutdown);
-    let busy: Arc<[_]> = leaves.iter().map(|_| CachePadded::new(AtomicU64::new(0))).collect();
+    let busy: Arc<[_]> = leaves.iter().map(|_| CachePadded::new(Busy::default())).collect();
     let sphere = |leaf| Sphere { leaf, work: work.clone(), busy: busy.clone() };
     let leaves = leaves.into_iter().map(sphere).collect();
     (Spheres { publisher, work, tree, busy }, leaves)
@@ -179,9 +187,34 @@ impl Spheres {
         let count = |id| SphereCount {
             place: self.tree.place(id),
             tasks: self.publisher.pool().count(id),
-            busy_seconds: self.busy[id].load(Ordering::Relaxed) as f64 / 1e9,
+            busy_seconds: self.busy[id].all.load(Ordering::Relaxed) as f64 / 1e9,
         };
         (0..self.tree.leaves()).map(count).collect()
+    }
+
+    /// The time inside tasks by part of the step, all leaves together, in seconds.
+    ///
+    /// ```
+    /// use twelvefold::engine::shutdown::Shutdown;
+    /// use twelvefold::engine::wait::Event;
+    /// use twelvefold::model::adamw::AdamW;
+    /// use twelvefold::model::{Config, Isa, Layout, Part};
+    /// use twelvefold::spheres::{Plan, spheres};
+    /// use twelvefold::sync::Arc;
+    ///
+    /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+    /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
+    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    /// let (spheres, _) = spheres(plan, Layout::new(&config).init(1), 2, None, control, shutdown);
+    /// assert_eq!(spheres.part_seconds()[0], (Part::Embedding, 0.0)); // No step so far.
+    /// # Ok::<(), twelvefold::Error>(())
+    /// ```
+    pub fn part_seconds(&self) -> Vec<(Part, f64)> {
+        let nanoseconds = |part: Part| {
+            self.busy.iter().map(|b| b.parts[part as usize].load(Ordering::Relaxed)).sum::<u64>()
+        };
+        Part::ALL.map(|part| (part, nanoseconds(part) as f64 / 1e9)).to_vec()
     }
 
     /// Accounts for every task, after the threads have been joined.
@@ -200,7 +233,16 @@ impl Spheres {
     /// When a step is open.
     pub fn with_params<R>(&self, read: impl FnOnce(&[f32]) -> R) -> R {
         assert!(self.is_done(), "the parameters are being written");
-        read(self.work.params())
+        read(self.work.weights().params())
+    }
+
+    /// Calls `read` with the parameters and their panels.
+    ///
+    /// # Panics
+    /// When a step is open.
+    pub(crate) fn with_weights<R>(&self, read: impl FnOnce(Weights<'_>) -> R) -> R {
+        assert!(self.is_done(), "the parameters are being written");
+        read(self.work.weights())
     }
 
     /// Calls `visit` with every tile and AdamW's first and second moments of it.
@@ -259,13 +301,23 @@ impl Sphere {
             let started = Instant::now();
             let plan = self.work.plan();
             let scratch = scratch.get_or_insert_with(|| Scratch::new(&plan.config, plan.isa));
-            self.work.run(task, scratch);
+            self.work.run(task, id, scratch);
+            match task {
+                Task::Gradient(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
+                Task::Update(_) => scratch.times_mut().add_since(Part::Optimizer, started),
+                Task::Sequence(_) | Task::Loss(_) => {}
+            }
             item += 1;
             let next = self.leaf.finish(&pool).map(|last| (last, self.work.next_phase(task)));
             // Relaxed: one writer, read as a total for people.
             let spent = started.elapsed().as_nanos() as u64;
             let busy = &self.busy[id];
-            busy.store(busy.load(Ordering::Relaxed) + spent, Ordering::Relaxed);
+            busy.all.store(busy.all.load(Ordering::Relaxed) + spent, Ordering::Relaxed);
+            for part in Part::ALL {
+                // Relaxed: as above.
+                let spent = scratch.times().nanoseconds(part);
+                busy.parts[part as usize].store(spent, Ordering::Relaxed);
+            }
             if let Some((last, next)) = next {
                 match next.tasks() {
                     Some(tasks) => self.leaf.open(last, tasks),

@@ -6,11 +6,12 @@
 //!
 //! | | phase A, evaluation | phase B | update |
 //! |---|---|---|---|
-//! | [`Weights`] | read by all | - | each range written by its tile's task |
+//! | [`Shared`] parameters and panels | read by all | - | each range written by its tile's task |
 //! | [`Phased`] slots | each written by its sequence's task | read by all | - |
 
 #![expect(unsafe_code, reason = "disjoint parts of shared memory are written by several spheres")]
 
+use crate::model::Floats;
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
@@ -49,32 +50,37 @@ impl<T> Phased<T> {
     }
 }
 
-/// The flat parameter vector.
+/// A vector that tiles own range by range: the parameters, or their panels.
 #[derive(Debug)]
-pub(super) struct Weights {
-    values: Box<[UnsafeCell<f32>]>,
+pub(super) struct Shared {
+    /// The owner's, which is not touched again: all access is through this pointer.
+    first: *mut f32,
+    len: usize,
+    _owner: Floats,
 }
 
-// SAFETY: the cells are read only through `read` and written only through `tile`, whose callers
-// promise that no write meets another access to the same values.
-unsafe impl Sync for Weights {}
+// SAFETY: `first` points into the buffer that the value owns; moving it moves no f32.
+unsafe impl Send for Shared {}
 
-impl Weights {
-    /// Takes the first parameters.
-    pub(super) fn new(values: Vec<f32>) -> Self {
-        Weights { values: values.into_iter().map(UnsafeCell::new).collect() }
+// SAFETY: the values are read only through `read` and written only through `tile`, whose callers
+// promise that no write meets another access to the same values.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// Takes the first values.
+    pub(super) fn new(mut values: Floats) -> Self {
+        Shared { first: values.as_mut_ptr(), len: values.len(), _owner: values }
     }
 
     /// All values.
     ///
     /// # Safety
-    /// Nothing that [`Weights::tile`] gave may be alive while the result is: only in tasks of a
+    /// Nothing that [`Shared::tile`] gave may be alive while the result is: only in tasks of a
     /// reading phase, or while no step is open.
     pub(super) unsafe fn read(&self) -> &[f32] {
-        let first = self.values.as_ptr().cast::<f32>();
-        // SAFETY: `UnsafeCell<f32>` has the layout of `f32`, and pointer and length are the box's
-        // own. The caller promises that nobody writes meanwhile.
-        unsafe { std::slice::from_raw_parts(first, self.values.len()) }
+        // SAFETY: pointer and length are the owned buffer's. The caller promises that nobody writes
+        // meanwhile.
+        unsafe { std::slice::from_raw_parts(self.first, self.len) }
     }
 
     /// The values in `range`, for writing.
@@ -87,10 +93,10 @@ impl Weights {
     /// When the range lies outside.
     #[expect(clippy::mut_from_ref, reason = "the caller promises exclusive use of the range")]
     pub(super) unsafe fn tile(&self, range: Range<usize>) -> &mut [f32] {
-        let cells = &self.values[range];
-        let first = cells.as_ptr().cast::<f32>().cast_mut();
-        // SAFETY: `UnsafeCell<f32>` has the layout of `f32` and permits writing through a shared
-        // reference; pointer and length are the slice's own; the caller promises exclusive use.
-        unsafe { std::slice::from_raw_parts_mut(first, cells.len()) }
+        assert!(range.start <= range.end && range.end <= self.len, "{range:?} of {}", self.len);
+        let first = self.first.wrapping_add(range.start);
+        // SAFETY: the range lies in the owned buffer, as was just checked; the caller promises
+        // exclusive use.
+        unsafe { std::slice::from_raw_parts_mut(first, range.len()) }
     }
 }

@@ -10,11 +10,12 @@
 //! until the step is complete. Every sum has an order fixed by the sizes alone, so the bits do not
 //! depend on the number of spheres or on who took which task.
 
-use super::shared::{Phased, Weights};
+use super::shared::{Phased, Shared};
 use super::tile::TileState;
 use crate::model::adamw::{AdamW, Update, clip_factor};
 use crate::model::{
-    Config, Isa, Scratch, Slot, Tile, forward_backward, forward_loss, tiles, weight_gradient,
+    Config, Floats, Isa, Scratch, Slot, Tile, Weights, forward_backward, forward_loss, pack, tiles,
+    weight_gradient,
 };
 use atomic_refcell::AtomicRefCell;
 
@@ -88,7 +89,7 @@ pub struct Job {
 /// ```
 /// use twelvefold::spheres::Outcome;
 ///
-/// let mut outcome = Outcome { loss_sum: 12.0, targets: 4, grad_norm: 0.5, bad_sequence: None };
+/// let mut outcome = Outcome { loss_sum: 12.0, targets: 4, grad_norm: 0.5, ..Outcome::default() };
 /// assert_eq!((outcome.loss(), outcome.non_finite()), (3.0, None));
 /// outcome.grad_norm = f64::NAN;
 /// assert_eq!(outcome.non_finite(), Some("gradient"));
@@ -103,6 +104,9 @@ pub struct Outcome {
     pub grad_norm: f64,
     /// The first sequence whose loss is no number: micro-batch, and place in it.
     pub bad_sequence: Option<(usize, usize)>,
+    /// The sphere that computed it; or else the one that computed the first tile whose gradient is no
+    /// number.
+    pub bad_sphere: Option<usize>,
 }
 
 impl Outcome {
@@ -136,25 +140,29 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Work {
     plan: Plan,
-    weights: Weights,
+    params: Shared,
+    /// The matrices among them once more, as phase A's products read them.
+    panels: Shared,
     tiles: Vec<Tile>,
     slots: Vec<Phased<Slot>>,
-    losses: Vec<AtomicRefCell<f64>>,
+    /// The loss of each slot, and the sphere that computed it.
+    losses: Vec<AtomicRefCell<(f64, usize)>>,
     states: Vec<AtomicRefCell<TileState>>,
     open: AtomicRefCell<Open>,
 }
 
 impl Work {
     /// Takes the first parameters and reserves all memory of the run.
-    pub(super) fn new(plan: Plan, params: Vec<f32>) -> Self {
+    pub(super) fn new(plan: Plan, params: &[f32]) -> Self {
         let tiles = tiles(&plan.config);
         let state = |tile| AtomicRefCell::new(TileState::new(tile, plan.micro_batches));
         Work {
             states: tiles.iter().map(state).collect(),
             tiles,
             slots: (0..plan.batch).map(|_| Phased::new(Slot::new(&plan.config))).collect(),
-            losses: (0..plan.batch).map(|_| AtomicRefCell::new(0.0)).collect(),
-            weights: Weights::new(params),
+            losses: (0..plan.batch).map(|_| AtomicRefCell::new((0.0, 0))).collect(),
+            params: Shared::new(Floats::from(params)),
+            panels: Shared::new(Floats::from(&pack(&plan.config, params)[..])),
             open: AtomicRefCell::new(Open::default()),
             plan,
         }
@@ -201,13 +209,13 @@ impl Work {
         open.outcome
     }
 
-    /// Does one task. `scratch` is the calling thread's own.
-    pub(super) fn run(&self, task: Task, scratch: &mut Scratch) {
+    /// Does one task on sphere `leaf`. `scratch` is the calling thread's own.
+    pub(super) fn run(&self, task: Task, leaf: usize, scratch: &mut Scratch) {
         match task {
-            Task::Sequence(slot) => self.sequence(slot as usize, scratch),
-            Task::Gradient(tile) => self.gradient(tile as usize, scratch),
+            Task::Sequence(slot) => self.sequence(slot as usize, leaf, scratch),
+            Task::Gradient(tile) => self.gradient(tile as usize, leaf, scratch),
             Task::Update(tile) => self.update(tile as usize),
-            Task::Loss(slot) => self.loss(slot as usize, scratch),
+            Task::Loss(slot) => self.loss(slot as usize, leaf, scratch),
         }
     }
 
@@ -219,10 +227,11 @@ impl Work {
             Task::Sequence(_) => {
                 let rows = self.rows_of(&open, open.micro);
                 open.outcome.loss_sum += self.sum_losses(rows);
-                let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().is_finite());
-                let micro = open.micro;
-                open.outcome.bad_sequence =
-                    open.outcome.bad_sequence.or(bad.map(|sequence| (micro, sequence)));
+                let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().0.is_finite());
+                if let (Some(sequence), None) = (bad, open.outcome.bad_sequence) {
+                    open.outcome.bad_sequence = Some((open.micro, sequence));
+                    open.outcome.bad_sphere = Some(self.losses[sequence].borrow().1);
+                }
                 Next::Gradients(self.tiles.len() as u32)
             }
             Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
@@ -234,6 +243,9 @@ impl Work {
                 open.outcome.grad_norm = squares.sum::<f64>().sqrt();
                 open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
                 if open.outcome.non_finite().is_some() {
+                    let bad = self.states.iter().find(|state| !state.borrow().squares.is_finite());
+                    let sphere = bad.map(|state| state.borrow().computed_by);
+                    open.outcome.bad_sphere = open.outcome.bad_sphere.or(sphere);
                     return Next::Complete;
                 }
                 Next::Updates(self.tiles.len() as u32)
@@ -268,12 +280,16 @@ impl Work {
         }
     }
 
+    /// The parameters and their panels.
     #[expect(unsafe_code, reason = "the weights are shared; the phases keep readers from writers")]
-    pub(super) fn params(&self) -> &[f32] {
+    pub(super) fn weights(&self) -> Weights<'_> {
         // SAFETY: callers are tasks of phase A or an evaluation, which never overlap the update
         // (the latch opens it after their last arriver and the next step after its own), or the
         // control thread while no step is open.
-        unsafe { self.weights.read() }
+        let params = unsafe { self.params.read() };
+        // SAFETY: as above.
+        let panels = unsafe { self.panels.read() };
+        Weights::new(&self.plan.config, params, panels)
     }
 
     /// The slot of the calling task.
@@ -285,32 +301,32 @@ impl Work {
         unsafe { self.slots[slot].write() }
     }
 
-    fn sequence(&self, slot: usize, scratch: &mut Scratch) {
+    fn sequence(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let (inputs, targets) = self.row(&open.job, open.micro, slot);
         let scale = 1.0 / open.targets.max(1) as f32;
         let activations = self.slot(slot);
         let loss = forward_backward(
             &self.plan.config,
-            self.params(),
+            self.weights(),
             inputs,
             targets,
             scale,
             activations,
             scratch,
         );
-        *self.losses[slot].borrow_mut() = crate::inject::loss(open.job.step, slot, loss);
+        *self.losses[slot].borrow_mut() = (crate::inject::loss(open.job.step, slot, loss), leaf);
     }
 
-    fn loss(&self, slot: usize, scratch: &mut Scratch) {
+    fn loss(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let (inputs, targets) = self.row(&open.job, 0, slot);
         let (config, activations) = (&self.plan.config, self.slot(slot));
-        let loss = forward_loss(config, self.params(), inputs, targets, activations, scratch);
-        *self.losses[slot].borrow_mut() = loss;
+        let loss = forward_loss(config, self.weights(), inputs, targets, activations, scratch);
+        *self.losses[slot].borrow_mut() = (loss, leaf);
     }
 
-    fn gradient(&self, tile: usize, scratch: &mut Scratch) {
+    fn gradient(&self, tile: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let rows = self.rows_of(&open, open.micro);
         let last = open.micro + 1 == self.micro_batches(&open);
@@ -319,6 +335,7 @@ impl Work {
         let grad = state.gradient_mut();
         weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
         state.fold(last);
+        state.computed_by = leaf;
     }
 
     #[expect(unsafe_code, reason = "the task owns its tile of the shared weights")]
@@ -336,15 +353,15 @@ impl Work {
             // SAFETY: this is the tile's one update task (its state is borrowed mutably above),
             // tiles are disjoint, and the phase was opened by phase B's last arriver, so no task
             // reads the weights now.
-            let params = unsafe { self.weights.tile(range) };
-            self.plan.adamw.update(
-                self.plan.isa,
-                &update,
-                params,
-                &grad[part.clone()],
-                &mut m[part.clone()],
-                &mut v[part],
-            );
+            let params = unsafe { self.params.tile(range.clone()) };
+            let (grad, m, v) = (&grad[part.clone()], &mut m[part.clone()], &mut v[part]);
+            self.plan.adamw.update(self.plan.isa, &update, params, grad, m, v);
+            // A matrix is one range, and its values are in the cache now.
+            for part in tile.panels(&self.plan.config) {
+                debug_assert_eq!(part.source(), range, "a panel of other parameters");
+                // SAFETY: as above; the parts of the panels are the tiles' as the parameters are.
+                part.write(unsafe { self.panels.tile(part.range()) }, params);
+            }
         }
     }
 
@@ -374,7 +391,7 @@ impl Work {
 
     /// The losses of the first `rows` slots, added in slot order.
     fn sum_losses(&self, rows: usize) -> f64 {
-        self.losses[..rows].iter().map(|loss| *loss.borrow()).sum()
+        self.losses[..rows].iter().map(|loss| loss.borrow().0).sum()
     }
 }
 

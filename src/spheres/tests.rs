@@ -3,7 +3,7 @@ use crate::engine::crew::Crew;
 use crate::engine::shutdown::Wake;
 use crate::inject::{Fault, plant, quiet};
 use crate::model::adamw::AdamW;
-use crate::model::{Config, Isa, Layout, Random};
+use crate::model::{Config, Isa, Layout, Random, Weights, pack};
 use std::time::Duration;
 
 fn plan(batch: usize, micro_batches: usize) -> Plan {
@@ -56,6 +56,9 @@ fn run(
     let ledger = spheres.ledger();
     assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
     let bits = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
+    let panels_follow =
+        |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
+    assert!(spheres.with_weights(panels_follow), "panels of other parameters");
     (bits, spheres.counts())
 }
 
@@ -118,4 +121,22 @@ fn a_loss_that_is_no_number_is_named_and_leaves_the_parameters_alone() {
     crew.join().unwrap();
     let after: Vec<u32> = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
     assert!(after == before);
+}
+
+/// Sizes that no block of a kernel divides: widths, heads, context, vocabulary and batches.
+#[test]
+fn any_number_of_spheres_writes_the_same_bits_on_odd_shapes_and_batches() {
+    let _quiet = quiet();
+    for (config, batch, micro_batches) in [
+        (Config { vocab: 37, layers: 1, heads: 1, width: 37, context: 1 }, 3, 1),
+        (Config { vocab: 257, layers: 2, heads: 5, width: 35, context: 33 }, 1, 3),
+        (Config { vocab: 600, layers: 1, heads: 16, width: 48, context: 70 }, 2, 2),
+        (Config { vocab: 37, layers: 1, heads: 2, width: 130, context: 19 }, 5, 1),
+    ] {
+        let plan = Plan { config, ..plan(batch, micro_batches) };
+        let (one, _) = run(plan, 1, None, 2);
+        for leaves in [2, 3, 5, 12, 64] {
+            assert!(run(plan, leaves, Some(leaves), 2).0 == one, "{config:?}, {leaves} spheres");
+        }
+    }
 }

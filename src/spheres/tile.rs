@@ -20,6 +20,8 @@ pub(super) struct TileState {
     pub(super) v: Vec<f32>,
     /// The step's gradient squared and summed.
     pub(super) squares: f64,
+    /// The sphere that computed the gradient at hand.
+    pub(super) computed_by: usize,
 }
 
 impl TileState {
@@ -34,6 +36,7 @@ impl TileState {
             m: room(),
             v: room(),
             squares: 0.0,
+            computed_by: 0,
         }
     }
 

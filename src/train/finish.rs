@@ -87,10 +87,10 @@ fn sample(options: &Options, trained: &Trained) -> Result<String, Error> {
     let (mut slot, mut scratch) = (Slot::new(config), Scratch::new(config, Isa::detect()?));
     let mut sampler = Sampler::new(SAMPLE_TEMPERATURE, 0, options.seed);
     let limits = Limits { tokens: SAMPLE_TOKENS, context: config.context, stop: Some(end) };
-    let tokens = trained.spheres.with_params(|params| {
+    let tokens = trained.spheres.with_weights(|weights| {
         generate(&[end], limits, &mut sampler, |tokens, row| {
             row.resize(config.vocab, 0.0);
-            forward_logits(config, params, tokens, row, &mut slot, &mut scratch);
+            forward_logits(config, weights, tokens, row, &mut slot, &mut scratch);
             Ok(())
         })
     })?;

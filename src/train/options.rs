@@ -222,6 +222,8 @@ pub struct Options {
     /// The most bytes of tokens that are kept; with more, the text is read again for each epoch. The
     /// result does not depend on it.
     pub token_memory: u64,
+    /// Leave out steps whose loss or gradient is no number, and count them; else they end the run.
+    pub skip_non_finite: bool,
     /// Steps between two validations; 0: only at the end.
     pub eval_interval: u64,
     /// Whether files come in an order that the seed decides; otherwise in that of the paths. It is the
@@ -260,6 +262,7 @@ impl Default for Options {
             weight_decay: 0.1,
             clip: 1.0,
             token_memory: 1 << 30,
+            skip_non_finite: false,
             eval_interval: 400,
             shuffle_files: true,
             shuffle_window: 4096,

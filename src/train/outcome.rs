@@ -183,6 +183,13 @@ impl Results {
         self.report.tokens += outcome.targets;
     }
 
+    /// Books a step that was left out: its loss is no number, and nothing was trained.
+    pub(super) fn skipped(&mut self, step: u64, seconds: f64) {
+        self.computing += seconds;
+        self.report.steps = step;
+        self.report.skipped_steps += 1;
+    }
+
     /// Books a validation.
     pub(super) fn validation(&mut self, outcome: &Outcome, is_final: bool, seconds: f64) {
         self.computing += seconds;

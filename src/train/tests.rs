@@ -173,8 +173,32 @@ fn a_loss_that_is_no_number_ends_the_run_with_its_place() {
     let out = tempfile::tempdir().unwrap();
     let _guard = plant("", 1, 3, Fault::NotANumber);
     let message = failure(&endless(&out)).to_string();
-    let start = "loss is not finite at step 3, micro-batch 0, sequence 1\n";
+    let start = "loss is not finite at step 3, micro-batch 0, sequence 1, on sphere ";
     assert!(message.starts_with(start), "{message}");
+}
+
+#[test]
+fn a_step_that_is_no_number_is_left_out_and_counted_where_the_user_asked_for_that() {
+    let _watchdog = watchdog("a step left out");
+    let out = tempfile::tempdir().unwrap();
+    let options = |spheres| Options {
+        skip_non_finite: true,
+        overwrite: true,
+        steps: 5,
+        spheres,
+        ..tiny(&out)
+    };
+    let run = |spheres| run(&options(spheres), &Cancel::new(), &mut ()).unwrap();
+    let guard = quiet();
+    let whole = run(2);
+    drop(guard);
+    let _guard = plant("", 1, 3, Fault::NotANumber);
+    let (one, three) = (run(1), run(3));
+    assert_eq!((whole.steps, whole.skipped_steps), (5, 0));
+    assert_eq!((one.steps, one.skipped_steps), (5, 1));
+    assert!(one.train_loss.unwrap().is_finite() && one.tokens < whole.tokens);
+    assert_eq!(one.weights_sha256, three.weights_sha256, "the others are trained as ever");
+    assert_ne!(one.weights_sha256, whole.weights_sha256);
 }
 
 #[test]

@@ -154,9 +154,16 @@ impl Training {
                     clock.lap();
                 }
                 Received::Item(Feed::Train { sequences, step, served }) => {
-                    let outcome = self.train(options, &mut job, sequences, step)?;
+                    let trained = self.train(options, &mut job, sequences, step);
                     results.serve(served);
-                    results.step(step, &outcome, clock.lap());
+                    match trained {
+                        Ok(outcome) => results.step(step, &outcome, clock.lap()),
+                        Err(error @ Error::NonFinite { .. }) if options.skip_non_finite => {
+                            results.skipped(step, clock.lap());
+                            observer.note(&format!("left out a step: {error}"));
+                        }
+                        Err(error) => return Err(error),
+                    }
                     observer.step(&results.progress(&self.line));
                     if saver.is_due_after(step) {
                         saver.save(self, results, observer);
@@ -215,10 +222,13 @@ impl Training {
         match outcome.non_finite() {
             None => Ok(outcome),
             Some(what) => {
-                let at = outcome.bad_sequence.map_or_else(
+                let mut at = outcome.bad_sequence.map_or_else(
                     || "in the sum over the step".to_owned(),
                     |(micro, sequence)| format!("micro-batch {micro}, sequence {sequence}"),
                 );
+                if let Some(sphere) = outcome.bad_sphere {
+                    at += &format!(", on sphere {sphere}");
+                }
                 Err(Error::NonFinite { what, step, at })
             }
         }

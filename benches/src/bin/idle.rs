@@ -163,7 +163,7 @@ fn print(name: &str, value: f64, unit: &str) {
 fn measure(seconds: u64) -> io::Result<()> {
     let control = Arc::new(Event::new());
     let (mut first, mut last, crew) = chain(&control);
-    let mut trainer = Trainer::new(SMALL, SPHERES);
+    let mut trainer = Trainer::new(SMALL, 4, 1, SPHERES);
     trainer.step();
     hops(&mut first, &mut last);
     sleep(Duration::from_millis(50));

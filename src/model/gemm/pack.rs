@@ -1,0 +1,45 @@
+//! Panels of the right operand, from rows that are its columns.
+
+#![forbid(unsafe_code)]
+
+use super::PANEL;
+
+/// Elements that a (`rows`, `columns`) matrix takes as panels.
+pub(crate) fn panels_len(rows: usize, columns: usize) -> usize {
+    columns.next_multiple_of(PANEL) * rows
+}
+
+/// Elements that are read from a row at once: a cache line.
+const CHUNK: usize = 16;
+
+/// The panels of x^T. `x`: (N, K), row j at `x[j * stride]`; `panels`: [`panels_len`] of (K, N).
+pub(crate) fn pack_transposed(
+    panels: &mut [f32],
+    x: &[f32],
+    columns: usize,
+    depth: usize,
+    stride: usize,
+) {
+    if columns == 0 || depth == 0 {
+        return;
+    }
+    for (p, panel) in
+        panels.chunks_exact_mut(PANEL * depth).take(columns.div_ceil(PANEL)).enumerate()
+    {
+        let first = p * PANEL;
+        let width = PANEL.min(columns - first);
+        if width < PANEL {
+            panel.fill(0.0);
+        }
+        for k0 in (0..depth).step_by(CHUNK) {
+            let chunk = CHUNK.min(depth - k0);
+            for j in 0..width {
+                let row = &x[(first + j) * stride + k0..][..chunk];
+                let column = panel[k0 * PANEL + j..].iter_mut().step_by(PANEL);
+                for (to, from) in column.zip(row) {
+                    *to = *from;
+                }
+            }
+        }
+    }
+}
