@@ -173,6 +173,23 @@ mod a_run {
         assert_eq!(result(&resumed(&options).0), expected);
     }
 
+    /// Before it has passed what was trained: what it saves is what it found.
+    #[test]
+    fn that_is_stopped_before_it_has_come_to_its_place_loses_nothing() {
+        let _watchdog = watchdog("an early stop");
+        let (one, two) = (tempdir().unwrap(), tempdir().unwrap());
+        let expected = result(&whole(&short(&one)));
+        let options = short(&two);
+        let before = stopped(&options, 7);
+        let cancel = Cancel::new();
+        cancel.request();
+        let again = Options { resume: true, ..options.clone() };
+        let report = run(&again, &cancel, &mut ()).unwrap();
+        assert_eq!((report.steps, report.interrupted), (7, true));
+        assert_eq!(result(&report), result(&before));
+        assert_eq!(result(&resumed(&options).0), expected);
+    }
+
     #[test]
     fn without_a_checkpoint_begins_at_the_beginning_and_says_so() {
         let _watchdog = watchdog("no checkpoint");
