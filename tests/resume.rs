@@ -173,6 +173,23 @@ mod a_run {
         assert_eq!(result(&resumed(&options).0), expected);
     }
 
+    /// Before it has passed what was trained: what it saves is what it found.
+    #[test]
+    fn that_is_stopped_before_it_has_come_to_its_place_loses_nothing() {
+        let _watchdog = watchdog("an early stop");
+        let (one, two) = (tempdir().unwrap(), tempdir().unwrap());
+        let expected = result(&whole(&short(&one)));
+        let options = short(&two);
+        let before = stopped(&options, 7);
+        let cancel = Cancel::new();
+        cancel.request();
+        let again = Options { resume: true, ..options.clone() };
+        let report = run(&again, &cancel, &mut ()).unwrap();
+        assert_eq!((report.steps, report.interrupted), (7, true));
+        assert_eq!(result(&report), result(&before));
+        assert_eq!(result(&resumed(&options).0), expected);
+    }
+
     #[test]
     fn without_a_checkpoint_begins_at_the_beginning_and_says_so() {
         let _watchdog = watchdog("no checkpoint");
@@ -374,6 +391,51 @@ mod a_checkpoint {
         verify(&options.out).unwrap();
         let message = refused(&options);
         assert!(message.contains("the width of the model was 8000000 and is 8"), "{message}");
+    }
+
+    /// Made by chance, with digests that are right: an error or a run, and never a panic. A number that
+    /// was changed is found out by the receipt or is harmless; the same goes for a shape or a name.
+    #[test]
+    fn whose_header_was_made_by_chance_is_an_error_or_a_run() {
+        let _watchdog = watchdog("headers by chance");
+        let out = tempdir().unwrap();
+        let options = Options { checkpoint_every: 0, ..short(&out) };
+        stopped(&options, 3);
+        let kept: Vec<(PathBuf, Vec<u8>)> = LAYOUT
+            .names
+            .iter()
+            .map(|name| options.out.join(name))
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        let (optimizer, good) = &kept[2];
+        let text = String::from_utf8(kept[3].1.clone()).unwrap();
+        let digest = sha256_of_file(optimizer).unwrap();
+        let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap());
+        let mut rng = chance::Rng(31);
+        let (mut errors, mut runs) = (0, 0);
+        for _ in 0..60 {
+            kept.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+            let mut bytes = good.clone();
+            for _ in 0..1 + rng.below(3) {
+                let at = (8 + rng.below(header - 8)) as usize;
+                bytes[at] = b"0123456789abf\":,{}[].-x \\"[rng.below(25) as usize];
+            }
+            fs::write(optimizer, bytes).unwrap();
+            let lie = sha256_of_file(optimizer).unwrap();
+            fs::write(options.out.join("config.json"), text.replace(&digest, &lie)).unwrap();
+            let again = Options { resume: true, steps: 12, ..options.clone() };
+            match run(&again, &Cancel::new(), &mut ()) {
+                Ok(report) => {
+                    runs += 1;
+                    assert_eq!(report.steps, 12);
+                }
+                Err(error) => {
+                    errors += 1;
+                    assert!(!error.to_string().contains("panicked"), "{error}");
+                }
+            }
+        }
+        assert!(errors > 0 && runs > 0, "{errors} errors, {runs} runs");
     }
 
     /// A digest for a name that is not ours, and a folder that is named like a way out.

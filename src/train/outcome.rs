@@ -110,6 +110,7 @@ impl Results {
         self.report.tokens = standing.tokens;
         self.before.clone_from(&standing.recent);
         self.start = (standing.step, standing.position);
+        self.served = standing.served;
         self.validated = standing.validated;
         self.best = standing.best;
     }
