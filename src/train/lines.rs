@@ -174,14 +174,14 @@ impl Line {
     pub(super) fn learning(
         &mut self,
         source: Box<dyn Source>,
-        spec: TokenizerSpec,
+        spec: &TokenizerSpec,
         tokenizers: usize,
     ) -> (Vec<Receiver<Learned>>, SourceBack) {
         let (inlets, read) = self.load(source, tokenizers);
         let mut results = Vec::new();
         for (worker, (event, inlet)) in inlets.into_iter().enumerate() {
             let (done, result) = edge("learned", 1, &event, &self.control.clone());
-            let learn = Learn::new(worker, inlet, Learner::new(spec), done);
+            let learn = Learn::new(worker, inlet, Learner::new(spec.clone()), done);
             self.stage((format!("tf-tok-{worker}"), "learn", worker), event, learn, Learn::finish);
             results.push(result);
         }

@@ -11,6 +11,7 @@ use super::{files, finish};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
 use crate::corpus::files::FileSource;
+use crate::corpus::runs::Cuts;
 use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
@@ -79,16 +80,16 @@ pub fn run(
     let _member = census::Member::enter();
     options.validate()?;
     let isa = Isa::detect()?;
-    let mut source = source(options)?;
+    let spec: TokenizerSpec = options.tokenizer.parse()?;
+    let given = if spec.learns() { None } else { Some(spec.load()?) };
+    let mut source = source(options, given.as_ref().map_or(Cuts::OWN, Tokenizer::cuts))?;
     let folder = files::RunFolder::claim(&options.out, options.overwrite)?;
     source.leave_out(folder.path())?;
     let mut results = Results::new(options, isa);
-    let spec: TokenizerSpec = options.tokenizer.parse()?;
     observer.plan(&plan_text(options, isa));
-    let corpus = if spec.learns() {
-        learn(options, spec, source, cancel, &mut results, observer)?
-    } else {
-        Corpus::Unread { source, tokenizer: Arc::new(Tokenizer::Bytes) }
+    let corpus = match given {
+        None => learn(options, spec, source, cancel, &mut results, observer)?,
+        Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
     let mut training = Training::start(options, isa, corpus, cancel)?;
     results.begin();
@@ -114,11 +115,11 @@ enum Corpus {
     },
 }
 
-fn source(options: &Options) -> Result<Box<dyn Source>, Error> {
+fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
     Ok(if options.paths.is_empty() {
         Box::new(StorySource::new(options.seed, options.story_bytes)?)
     } else {
-        Box::new(FileSource::new(options.paths.iter().cloned())?)
+        Box::new(FileSource::new(options.paths.iter().cloned())?.cutting(cuts))
     })
 }
 
@@ -158,7 +159,7 @@ fn learn(
     observer: &mut dyn Observer,
 ) -> Result<Corpus, Error> {
     let mut line = Line::new(cancel.control());
-    let (learners, mut read) = line.learning(source, spec, options.tokenizers);
+    let (learners, mut read) = line.learning(source, &spec, options.tokenizers);
     let crew = line.start()?;
     let mut learned = Vec::new();
     for mut result in learners {
@@ -186,8 +187,8 @@ fn learn(
         return Err(Error::Interrupted);
     }
     let found = trained.tokenizer.vocab();
-    if found < spec.vocab() {
-        observer.note(&format!("the text gives {found} of the {} tokens of {spec}", spec.vocab()));
+    if let Some(asked) = spec.vocab().filter(|&asked| found < asked) {
+        observer.note(&format!("the text gives {found} of the {asked} tokens of {spec}"));
     }
     let kept = kept.into_iter().zip(trained.expansions).collect();
     Ok(Corpus::Learned { source, tokenizer: Arc::new(trained.tokenizer), kept })
