@@ -36,7 +36,8 @@ pub mod walk;
 /// A token's number in its vocabulary.
 pub type Token = u32;
 
-/// The size at which a chunk is full, in bytes. No chunk of a [`files::FileSource`] is larger.
+/// The size at which a chunk is full, in bytes. No chunk of a [`files::FileSource`] is larger, but one
+/// that holds a single longer run, which the tokenizer does not allow to be cut ([`runs::Cuts`]).
 pub const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A piece of the corpus on its way to a tokenizer. The buffer is owned, and reused.

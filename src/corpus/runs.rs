@@ -10,13 +10,115 @@
 //! character, so that memory stays bounded on a line without a space. That cut is part of the
 //! definition of the tokenizers: no token crosses it.
 //!
+//! All this is so for the tokenizers of this crate. Those of others have rules of their own
+//! ([`Cuts`]): the patterns since GPT-4's keep line ends with the signs before them, so a boundary
+//! before `\r` or `\n` needs a letter or a number on its left; and their blocks are of
+//! [`FOREIGN_BLOCK_BYTES`], since their ids are to be those that others give.
+//!
 //! A *unit* is the text of the runs and blocks that begin within the same [`UNIT_BYTES`] of a
 //! document. All three depend on the document alone, never on how it was cut into chunks.
 
 use std::ops::Range;
 
+use unicode_general_category::get_general_category;
+
 /// The longest stretch of text, in bytes, that is tokenized as one.
 pub const BLOCK_BYTES: usize = 64 * 1024;
+
+/// [`BLOCK_BYTES`] for the tokenizers of others.
+pub const FOREIGN_BLOCK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Where a tokenizer allows its text to be cut.
+///
+/// ```
+/// use twelvefold::corpus::runs::Cuts;
+/// assert_eq!(Cuts::OWN.cut(b"(a)\n(b", false), 3);
+/// assert_eq!(Cuts::MODERN.cut(b"(a)\n(b", false), 0); // `)\n` is one piece there
+/// assert_eq!(Cuts::MODERN.cut(b"(a)\nb\nc", false), 5);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cuts {
+    /// Whether a boundary lies between any text and a line end.
+    line_ends: bool,
+    /// The longest run that is not cut.
+    block: usize,
+}
+
+impl Cuts {
+    /// For the tokenizers of this crate.
+    pub const OWN: Cuts = Cuts { line_ends: true, block: BLOCK_BYTES };
+    /// For the vocabularies of others with GPT-2's pattern.
+    pub const GPT2: Cuts = Cuts { line_ends: true, block: FOREIGN_BLOCK_BYTES };
+    /// For the patterns since GPT-4's.
+    pub const MODERN: Cuts = Cuts { line_ends: false, block: FOREIGN_BLOCK_BYTES };
+
+    /// As [`is_boundary`].
+    pub fn is_boundary(self, bytes: &[u8], at: usize) -> bool {
+        let Some(&right) = bytes.get(at).filter(|&&b| at > 0 && is_ascii_space(b)) else {
+            return false;
+        };
+        if self.line_ends || !matches!(right, b'\r' | b'\n') {
+            !ends_in_space(&bytes[..at])
+        } else {
+            last_char(&bytes[..at]).is_some_and(is_letter_or_number)
+        }
+    }
+
+    /// As [`cut`]; more than zero wherever `bytes` is longer than a block.
+    pub fn cut(self, bytes: &[u8], complete: bool) -> usize {
+        if complete {
+            return bytes.len();
+        }
+        let mut at = 0;
+        while let Some(length) = self.segment_end(&bytes[at..], false) {
+            at += length;
+        }
+        at
+    }
+
+    /// As [`segments`]; a segment of more than [`BLOCK_BYTES`] is one run or block.
+    pub fn segments(self, bytes: &[u8], offset: u64) -> impl Iterator<Item = Segment> + '_ {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = &bytes[at..];
+            if rest.is_empty() {
+                return None;
+            }
+            let unit = (offset + at as u64) / UNIT_BYTES;
+            let length = self.segment_end(rest, true).unwrap_or(rest.len());
+            let to_next_unit = ((unit + 1) * UNIT_BYTES - offset) as usize - at;
+            let mut ends = to_next_unit..length;
+            let length = ends.find(|&p| self.is_boundary(rest, p)).unwrap_or(length);
+            let range = at..at + length;
+            at += length;
+            Some(Segment { range, unit })
+        })
+    }
+
+    /// The last boundary at or before `max`.
+    fn last_boundary(self, bytes: &[u8], max: usize) -> Option<usize> {
+        (1..=max).rev().find(|&at| self.is_boundary(bytes, at))
+    }
+
+    /// The end of the first stretch of at most [`BLOCK_BYTES`], or of the first run where that is
+    /// longer, that ends at a run's or block's end, in a text that begins at one's start. `None`:
+    /// the text goes on after `bytes` (it is not `complete`), and what follows decides.
+    fn segment_end(self, bytes: &[u8], complete: bool) -> Option<usize> {
+        if bytes.len() <= BLOCK_BYTES {
+            return match complete {
+                true => Some(bytes.len()),
+                false => self.last_boundary(bytes, bytes.len().saturating_sub(1)),
+            };
+        }
+        let within = self.last_boundary(bytes, BLOCK_BYTES);
+        let further = || (BLOCK_BYTES + 1..=self.block).find(|&at| self.is_boundary(bytes, at));
+        within.or_else(further).or_else(|| {
+            let is_long = bytes.len() > self.block;
+            let end = if is_long { floor_char(bytes, self.block) } else { bytes.len() };
+            (is_long || complete).then_some(end)
+        })
+    }
+}
 
 /// The grain, in bytes, in which a long document is divided between training and validation.
 pub const UNIT_BYTES: u64 = 32 * 1024;
@@ -34,28 +136,34 @@ pub(crate) fn is_ascii_space(byte: u8) -> bool {
 /// assert!(!is_boundary(b"one  two", 4)); // whitespace on both sides
 /// ```
 pub fn is_boundary(bytes: &[u8], at: usize) -> bool {
-    at > 0 && bytes.get(at).is_some_and(|&b| is_ascii_space(b)) && !ends_in_space(&bytes[..at])
+    Cuts::OWN.is_boundary(bytes, at)
 }
 
 /// Whether the last character is whitespace.
 fn ends_in_space(bytes: &[u8]) -> bool {
-    let Some(&last) = bytes.last() else { return false };
-    if last < 0x80 {
-        return is_ascii_space(last);
+    match bytes.last() {
+        Some(&last) if last < 0x80 => is_ascii_space(last),
+        _ => last_char(bytes).is_some_and(char::is_whitespace),
     }
+}
+
+/// The last character, where the bytes end in a whole one.
+fn last_char(bytes: &[u8]) -> Option<char> {
     // A character has at most four bytes, and all but the first are continuations.
     let tail = &bytes[bytes.len().saturating_sub(4)..];
-    let Some(lead) = tail.iter().rposition(|&b| !is_continuation(b)) else { return false };
-    std::str::from_utf8(&tail[lead..]).is_ok_and(|s| s.chars().all(char::is_whitespace))
+    let lead = tail.iter().rposition(|&b| !is_continuation(b))?;
+    std::str::from_utf8(&tail[lead..]).ok()?.chars().next_back()
+}
+
+fn is_letter_or_number(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric();
+    }
+    matches!(get_general_category(c).abbreviation().as_bytes(), [b'L' | b'N', ..])
 }
 
 fn is_continuation(byte: u8) -> bool {
     byte & 0xC0 == 0x80
-}
-
-/// The last boundary at or before `max`.
-fn last_boundary(bytes: &[u8], max: usize) -> Option<usize> {
-    (1..=max).rev().find(|&at| is_boundary(bytes, at))
 }
 
 /// The largest place at or before `at` that does not split a character.
@@ -76,20 +184,6 @@ fn floor_char(bytes: &[u8], at: usize) -> usize {
     at
 }
 
-/// The end of the first stretch of at most [`BLOCK_BYTES`] that ends at a run's or block's end, in a
-/// text that begins at a run's or block's start. `None`: the text goes on after `bytes` (it is not
-/// `complete`), and what follows decides.
-fn segment_end(bytes: &[u8], complete: bool) -> Option<usize> {
-    if bytes.len() > BLOCK_BYTES {
-        let block = || floor_char(bytes, BLOCK_BYTES);
-        Some(last_boundary(bytes, BLOCK_BYTES).unwrap_or_else(block))
-    } else if complete {
-        Some(bytes.len())
-    } else {
-        last_boundary(bytes, bytes.len().saturating_sub(1))
-    }
-}
-
 /// How many of `bytes` can be handed on: the largest prefix that ends at a run's or block's end.
 ///
 /// `bytes` begins at the start of a document, run or block; `complete` says that the document ends
@@ -102,14 +196,7 @@ fn segment_end(bytes: &[u8], complete: bool) -> Option<usize> {
 /// assert_eq!(cut(b"the quick bro", true), "the quick bro".len());
 /// ```
 pub fn cut(bytes: &[u8], complete: bool) -> usize {
-    if complete {
-        return bytes.len();
-    }
-    let mut at = 0;
-    while let Some(length) = segment_end(&bytes[at..], false) {
-        at += length;
-    }
-    at
+    Cuts::OWN.cut(bytes, complete)
 }
 
 /// Whole runs, or one block: what a tokenizer takes at a time.
@@ -125,20 +212,7 @@ pub struct Segment {
 /// Cuts a span into segments of at most [`BLOCK_BYTES`], each within one unit. `offset` is that of
 /// the span in its document.
 pub fn segments(bytes: &[u8], offset: u64) -> impl Iterator<Item = Segment> + '_ {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let rest = &bytes[at..];
-        if rest.is_empty() {
-            return None;
-        }
-        let unit = (offset + at as u64) / UNIT_BYTES;
-        let length = segment_end(rest, true).unwrap_or(rest.len());
-        let to_next_unit = ((unit + 1) * UNIT_BYTES - offset) as usize - at;
-        let length = (to_next_unit..length).find(|&p| is_boundary(rest, p)).unwrap_or(length);
-        let range = at..at + length;
-        at += length;
-        Some(Segment { range, unit })
-    })
+    Cuts::OWN.segments(bytes, offset)
 }
 
 #[cfg(test)]

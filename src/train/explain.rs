@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::options::Options;
-use super::run::source;
+use super::run::text;
 use crate::corpus::batcher::{Batcher, Next, Sequences, Settings, TokenStore};
 use crate::corpus::tokenizer::learn::{Learner, train};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
@@ -64,11 +64,12 @@ pub struct Part {
 /// A setting that is refused; text that cannot be read, or is too little.
 pub fn explain(options: &Options, batch: u64) -> Result<Explained, Error> {
     options.validate()?;
-    let mut source = source(options)?;
+    let spec: TokenizerSpec = options.tokenizer.parse()?;
+    let (mut source, given) = text(options, &spec)?;
     if options.out.is_dir() {
         source.leave_out(&options.out)?;
     }
-    let tokenizer = tokenizer_of(options, &mut *source)?;
+    let tokenizer = tokenizer_of(spec, given, &mut *source)?;
     let mut batcher = Batcher::new(Settings {
         context: options.context,
         window: options.shuffle_window,
@@ -108,10 +109,13 @@ pub fn explain(options: &Options, batch: u64) -> Result<Explained, Error> {
 }
 
 /// The tokenizer of the run; one that learns reads all text for it.
-pub(super) fn tokenizer_of(options: &Options, source: &mut dyn Source) -> Result<Tokenizer, Error> {
-    let spec: TokenizerSpec = options.tokenizer.parse()?;
-    if !spec.learns() {
-        return Ok(Tokenizer::Bytes);
+pub(super) fn tokenizer_of(
+    spec: TokenizerSpec,
+    given: Option<Tokenizer>,
+    source: &mut dyn Source,
+) -> Result<Tokenizer, Error> {
+    if let Some(tokenizer) = given {
+        return Ok(tokenizer);
     }
     let (mut learner, mut chunk) = (Learner::new(spec), Chunk::default());
     while source.fill(&mut chunk)? {

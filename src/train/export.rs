@@ -22,10 +22,10 @@ use sha2::{Digest, Sha256};
 use super::explain::tokenizer_of;
 use super::files::{AtomicFile, exists, io_error, write_atomically};
 use super::options::Options;
-use super::run::source;
+use super::run::text;
 use super::safetensors::{hex, sha256_hex};
 use super::snapshot::text_of;
-use crate::corpus::tokenizer::{Encoder, Tokenizer};
+use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
 use crate::corpus::{Chunk, Source, Token, TokenChunk};
 use crate::error::Error;
 
@@ -95,8 +95,9 @@ pub fn export(
 ) -> Result<(Made, bool), Error> {
     // In the order of the paths, which is what who reads the file expects.
     let options = &Options { shuffle_files: false, ..options.clone() };
-    let mut text = source(options)?;
-    let tokenizer = tokenizer_of(options, &mut *text)?;
+    let spec: TokenizerSpec = options.tokenizer.parse()?;
+    let (mut text, given) = text(options, &spec)?;
+    let tokenizer = tokenizer_of(spec, given, &mut *text)?;
     let made = pass(&mut *text, &tokenizer, options, format, |_, _| Ok(()))?;
     if made.documents == 0 {
         return Err(Error::input("the input has no text", "give files or folders with text"));

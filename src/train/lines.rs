@@ -204,7 +204,7 @@ impl Line {
     pub(super) fn learning(
         &mut self,
         source: Box<dyn Source>,
-        spec: TokenizerSpec,
+        spec: &TokenizerSpec,
         (tokenizers, memory): (usize, u64),
     ) -> (Vec<Receiver<Learned>>, SourceBack) {
         let event = self.event();
@@ -213,7 +213,7 @@ impl Line {
         let mut results = Vec::new();
         for (worker, (event, inlet)) in inlets.into_iter().enumerate() {
             let (done, result) = edge("learned", 1, &event, &self.control.clone());
-            let learn = Learn::new(worker, inlet, Learner::new(spec), room, done);
+            let learn = Learn::new(worker, inlet, Learner::new(spec.clone()), room, done);
             self.stage((format!("tf-tok-{worker}"), "learn", worker), event, learn, Learn::finish);
             results.push(result);
         }

@@ -197,7 +197,7 @@ pub struct Options {
     pub steps: u64,
     /// Decides the first weights, the data order and the built-in stories.
     pub seed: u64,
-    /// `bytes`, `words:N` or `bpe:N`; see [`TokenizerSpec`].
+    /// Which tokenizer; see [`TokenizerSpec`].
     pub tokenizer: String,
     /// Transformer blocks.
     pub layers: usize,

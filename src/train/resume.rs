@@ -184,7 +184,7 @@ fn report_of(
     Ok(fits.then_some((report, bytes)))
 }
 
-/// The vocabulary that the text gives now must be the one that was trained.
+/// The vocabulary that the text or the tokenizer's file gives now must be the one that was trained.
 pub(super) fn check_tokenizer(resumed: &Resumed, text: &str) -> Result<(), Error> {
     let path = resumed.folder.join("tokenizer.json");
     let saved = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
@@ -193,9 +193,10 @@ pub(super) fn check_tokenizer(resumed: &Resumed, text: &str) -> Result<(), Error
     }
     Err(Error::input(
         format!(
-            "the text now gives another vocabulary than {} holds: it is not the text that was trained",
+            "the vocabulary is now another than {} holds: the text, or the tokenizer's file, is not the \
+             one that was trained with",
             path.display()
         ),
-        "resume with the text that the run began with, or begin a new run with another --out",
+        "resume with those that the run began with, or begin a new run with another --out",
     ))
 }

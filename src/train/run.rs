@@ -11,6 +11,7 @@ use super::training::Training;
 use super::{files, finish};
 use crate::corpus::Source;
 use crate::corpus::files::FileSource;
+use crate::corpus::runs::Cuts;
 use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
@@ -69,14 +70,14 @@ pub fn run(
     let _member = census::Member::enter();
     options.validate()?;
     let isa = Isa::detect()?;
-    let mut source = source(options)?;
+    let spec: TokenizerSpec = options.tokenizer.parse()?;
+    let (mut source, given) = text(options, &spec)?;
     let replaces = options.overwrite || options.resume;
     let folder = files::RunFolder::claim(&options.out, replaces)?;
     let out = folder.path();
     source.leave_out(out)?;
     let mut checkpoints = Checkpoints::open(out, options.keep_checkpoints)?;
     let mut results = Results::new(options, isa);
-    let spec: TokenizerSpec = options.tokenizer.parse()?;
     observer.plan(&plan_text(options, isa));
     let begin = if options.resume {
         Search { out, checkpoints: &mut checkpoints, options, isa, observer }.begin()?
@@ -91,10 +92,9 @@ pub fn run(
             return Ok(*report);
         }
     };
-    let corpus = if spec.learns() {
-        learn(options, spec, source, cancel, &mut results, observer)?
-    } else {
-        Corpus::Unread { source, tokenizer: Arc::new(Tokenizer::Bytes) }
+    let corpus = match given {
+        None => learn(options, spec, source, cancel, &mut results, observer)?,
+        Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
     let mut training = Training::start(options, isa, corpus, resumed.as_deref(), cancel)?;
     if let Some(resumed) = resumed {
@@ -125,12 +125,22 @@ pub(super) enum Corpus {
     },
 }
 
-/// The text of the run.
-pub(super) fn source(options: &Options) -> Result<Box<dyn Source>, Error> {
+/// The text of the run, and the tokenizer where it is not learned from that text.
+pub(super) fn text(
+    options: &Options,
+    spec: &TokenizerSpec,
+) -> Result<(Box<dyn Source>, Option<Tokenizer>), Error> {
+    let given = if spec.learns() { None } else { Some(spec.load()?) };
+    let source = source(options, given.as_ref().map_or(Cuts::OWN, Tokenizer::cuts))?;
+    Ok((source, given))
+}
+
+/// The text of the run, cut as its tokenizer allows it.
+fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
     Ok(if options.paths.is_empty() {
         Box::new(StorySource::new(options.seed, options.story_bytes)?)
     } else {
-        let files = FileSource::new(options.paths.iter().cloned())?;
+        let files = FileSource::new(options.paths.iter().cloned())?.cutting(cuts);
         Box::new(if options.shuffle_files { files.shuffled(options.seed) } else { files })
     })
 }
@@ -172,7 +182,7 @@ fn learn(
 ) -> Result<Corpus, Error> {
     let mut line = Line::new(cancel.control());
     let sizes = (options.tokenizers, options.token_memory);
-    let (learners, mut read) = line.learning(source, spec, sizes);
+    let (learners, mut read) = line.learning(source, &spec, sizes);
     let crew = line.start()?;
     let mut learned = Vec::new();
     for mut result in learners {
@@ -201,8 +211,8 @@ fn learn(
         return Err(Error::Interrupted);
     }
     let found = trained.tokenizer.vocab();
-    if found < spec.vocab() {
-        observer.note(&format!("the text gives {found} of the {} tokens of {spec}", spec.vocab()));
+    if let Some(asked) = spec.vocab().filter(|&asked| found < asked) {
+        observer.note(&format!("the text gives {found} of the {asked} tokens of {spec}"));
     }
     let tokenizer = Arc::new(trained.tokenizer);
     let Some(kept) = kept else {

@@ -1,7 +1,7 @@
 //! Opens each file once and cuts its bytes into chunks.
 //!
 //! Small files share a chunk; a file that does not fit goes on in the next, cut where its tokens stay
-//! the same ([`runs::cut`]). A file is opened when its first byte is needed, so the first chunk is
+//! the same ([`Cuts`]). A file is opened when its first byte is needed, so the first chunk is
 //! out before the last file is opened, and one file is open at a time. Files from
 //! [`MAP_BYTES`] on are mapped, smaller ones read; either way a byte is handed out once.
 //!
@@ -15,8 +15,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::map::{Mapped, Stamp};
+use super::runs::Cuts;
 use super::walk::{Found, Walk, kind, skip, unreadable};
-use super::{CHUNK_BYTES, Chunk, Source, Span, Summary, runs};
+use super::{CHUNK_BYTES, Chunk, Source, Span, Summary};
 use crate::error::Error;
 
 mod names;
@@ -58,6 +59,7 @@ pub struct FileSource {
     /// Found, and waiting for a chunk with room for it.
     waiting: Option<Found>,
     current: Option<Document>,
+    cuts: Cuts,
     chunks: u64,
     summary: Summary,
     /// What the first pass found, in the passes after it.
@@ -75,7 +77,7 @@ impl FileSource {
         let walk = Walk::new(paths.clone())?;
         let (summary, names) = (Summary::default(), Names::default());
         let (waiting, current, left_out, first) = (None, None, None, None);
-        let (shuffle, chunks) = (None, 0);
+        let (shuffle, cuts, chunks) = (None, Cuts::OWN, 0);
         Ok(FileSource {
             paths,
             left_out,
@@ -83,11 +85,21 @@ impl FileSource {
             walk,
             waiting,
             current,
+            cuts,
             chunks,
             summary,
             first,
             names,
         })
+    }
+
+    /// Will cut large files as a tokenizer allows it ([`Tokenizer::cuts`]).
+    ///
+    /// [`Tokenizer::cuts`]: super::tokenizer::Tokenizer::cuts
+    #[must_use]
+    pub fn cutting(mut self, cuts: Cuts) -> Self {
+        self.cuts = cuts;
+        self
     }
 
     /// Gives the files in the order that `seed` decides, the same in every pass. All are looked at, and
@@ -158,7 +170,7 @@ impl FileSource {
             return Ok(());
         }
         let ends_document = document.read == document.stamp.size;
-        let taken = runs::cut(bytes, ends_document);
+        let taken = self.cuts.cut(bytes, ends_document);
         document.carry.extend_from_slice(&bytes[taken..]);
         chunk.bytes.truncate(base + taken);
         if is_first {
@@ -199,7 +211,9 @@ impl Source for FileSource {
             if let Some(document) = document {
                 self.append(document, chunk)?;
             }
-            if self.current.is_some() || chunk.bytes.len() >= CHUNK_BYTES {
+            // Where nothing could be handed on yet, the document's first run goes on: more of it.
+            let is_waiting = self.current.is_some() && !chunk.spans.is_empty();
+            if is_waiting || chunk.bytes.len() >= CHUNK_BYTES {
                 break;
             }
         }
@@ -256,10 +270,13 @@ struct Document {
 }
 
 impl Document {
-    /// Fills `bytes` up to [`CHUNK_BYTES`], with what is carried over and then from the file.
+    /// Fills `bytes` up to [`CHUNK_BYTES`], with what is carried over and then from the file; further
+    /// where a long run is carried.
     fn read_into(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let is_long = self.carry.len() > CHUNK_BYTES / 2;
         bytes.append(&mut self.carry);
-        let room = (CHUNK_BYTES - bytes.len()) as u64;
+        let full = if is_long { bytes.len() + CHUNK_BYTES } else { CHUNK_BYTES };
+        let room = (full - bytes.len()) as u64;
         let len = room.min(self.stamp.size - self.read) as usize;
         match &mut self.reader {
             Reader::Map(map) => map.copy(self.read as usize, len, bytes)?,

@@ -1,4 +1,5 @@
-//! `tokenizer.json`, as Hugging Face's `tokenizers` reads it and then gives the same ids.
+//! Writes `tokenizer.json`, as Hugging Face's `tokenizers` reads it and then gives the same ids. What
+//! was read from such a file is written as it was.
 //!
 //! One difference remains, of that library's making: it takes text that spells a special token for
 //! that token, unless `encode_special_tokens` is set.
@@ -6,7 +7,8 @@
 use serde_json::{Map, Value, json};
 
 use super::Tokenizer;
-use super::bpe::{BYTE_ORDER, BYTE_TOKEN, Bpe, END_OF_TEXT};
+use super::bpe::{BYTE_TOKEN, Bpe, END_OF_TEXT};
+use super::split::Pattern;
 use super::words::{SPECIALS, Words};
 use crate::corpus::Token;
 
@@ -31,38 +33,82 @@ fn spelled(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| printed(byte)).collect()
 }
 
+/// The byte that GPT-2 writes by this character.
+pub(super) fn byte_of(c: char) -> Option<u8> {
+    (0..=255).find(|&byte| printed(byte) == c)
+}
+
 fn bytes() -> Value {
     let mut vocab: Map<String, Value> =
         (0..=255).map(|byte| (printed(byte).to_string(), json!(byte))).collect();
     vocab.insert(END_OF_TEXT.into(), json!(256));
-    byte_level_file(vocab, Vec::new(), 256, false)
+    let model = byte_level_model(vocab, Vec::new(), false);
+    let step = byte_level_step(false);
+    file(&[(END_OF_TEXT, 256)], Value::Null, step.clone(), step, model)
 }
 
 fn byte_level(bpe: &Bpe) -> Value {
+    // What was read has been parsed once, and does so again.
+    if let Some(value) = bpe.file().and_then(|text| serde_json::from_str(text).ok()) {
+        return value;
+    }
     let end = bpe.end_of_document();
+    let tokens = (0..bpe.vocab() as Token).filter(|&token| !bpe.token_bytes(token).is_empty());
     let mut vocab: Map<String, Value> =
-        (0..end).map(|token| (spelled(bpe.token_bytes(token)), json!(token))).collect();
-    debug_assert_eq!(vocab.len(), end as usize);
-    debug_assert_eq!(bpe.token_bytes(0), [BYTE_ORDER[0]]);
+        tokens.map(|token| (spelled(bpe.token_bytes(token)), json!(token))).collect();
     vocab.insert(END_OF_TEXT.into(), json!(end));
     let side = |token| spelled(bpe.token_bytes(token));
-    let merges = bpe.merges().iter().map(|&(left, right)| json!([side(left), side(right)]));
-    byte_level_file(vocab, merges.collect(), end, true)
+    let merge = |&(left, right): &(Token, Token)| json!([side(left), side(right)]);
+    let merges = match bpe.takes_whole_pieces() && bpe.merges().is_empty() {
+        true => last_merges(bpe).iter().map(merge).collect(),
+        false => bpe.merges().iter().map(merge).collect(),
+    };
+    let model = byte_level_model(vocab, merges, bpe.takes_whole_pieces());
+    let pre_tokenizer = match bpe.pattern() {
+        Pattern::Gpt2 => byte_level_step(true),
+        pattern => {
+            let regex = json!({ "Regex": pattern.regex() });
+            let split = json!({
+                "type": "Split", "pattern": regex, "behavior": "Isolated", "invert": false,
+            });
+            json!({ "type": "Sequence", "pretokenizers": [split, byte_level_step(false)] })
+        }
+    };
+    file(&[(END_OF_TEXT, end)], Value::Null, pre_tokenizer, byte_level_step(true), model)
 }
 
-fn byte_level_file(
-    vocab: Map<String, Value>,
-    merges: Vec<Value>,
-    end: Token,
-    use_regex: bool,
-) -> Value {
-    let step = json!({
+/// For a vocabulary that has numbers only: the two tokens from which each one is made in the end, in
+/// the order of the numbers.
+fn last_merges(bpe: &Bpe) -> Vec<(Token, Token)> {
+    let mut merges = Vec::new();
+    for token in 0..bpe.vocab() as Token {
+        let bytes = bpe.token_bytes(token).iter();
+        let mut parts: Vec<Token> = bytes.map(|&byte| bpe.pairs().byte(byte)).collect();
+        while parts.len() > 2 {
+            let ranks = parts.windows(2).map(|pair| bpe.pairs().get(pair[0], pair[1]));
+            let best = ranks.enumerate().min_by_key(|&(_, rank)| rank);
+            let Some((at, rank)) = best.filter(|&(_, rank)| rank < token) else { break };
+            parts.splice(at..at + 2, [rank]);
+        }
+        // A token that its own bytes do not lead to is reached as a whole piece only.
+        if let [left, right] = parts[..] {
+            merges.push((left, right));
+        }
+    }
+    merges
+}
+
+fn byte_level_step(use_regex: bool) -> Value {
+    json!({
         "type": "ByteLevel",
         "add_prefix_space": false,
         "trim_offsets": true,
         "use_regex": use_regex,
-    });
-    let model = json!({
+    })
+}
+
+fn byte_level_model(vocab: Map<String, Value>, merges: Vec<Value>, ignore_merges: bool) -> Value {
+    json!({
         "type": "BPE",
         "dropout": null,
         "unk_token": null,
@@ -70,11 +116,10 @@ fn byte_level_file(
         "end_of_word_suffix": null,
         "fuse_unk": false,
         "byte_fallback": false,
-        "ignore_merges": false,
+        "ignore_merges": ignore_merges,
         "vocab": vocab,
         "merges": merges,
-    });
-    file(&[(END_OF_TEXT, end)], Value::Null, step.clone(), step, model)
+    })
 }
 
 fn whole_words(words: &Words) -> Value {

@@ -16,6 +16,7 @@
 use super::bpe::{self, Bpe};
 use super::words::{Words, each_word};
 use super::{Place, Tokenizer, TokenizerSpec, encode_spans, split, train};
+use crate::corpus::runs::Cuts;
 use crate::corpus::text::decode;
 use crate::corpus::{Chunk, Invalid, Token, TokenChunk, TokenSpan};
 
@@ -57,7 +58,7 @@ impl Learner {
     /// Interns the pieces of a chunk. The text can be forgotten afterwards.
     pub fn learn(&mut self, chunk: &Chunk) -> PieceChunk {
         let Learner { spec, table, draft, text, word } = self;
-        encode_spans(chunk, draft, None, |bytes, pieces, invalid, place: Place| {
+        encode_spans(chunk, Cuts::OWN, draft, None, |bytes, pieces, invalid, place: Place| {
             let text = decode(bytes, text, |at| place.note(at, invalid));
             match spec {
                 TokenizerSpec::Words(_) => {
@@ -98,7 +99,7 @@ pub struct Trained {
 /// # Panics
 /// There is no learner, or they are not of one kind.
 pub fn train(learners: Vec<Learner>) -> Trained {
-    let spec = learners.first().expect("at least one learner").spec;
+    let spec = learners.first().expect("at least one learner").spec.clone();
     assert!(learners.iter().all(|learner| learner.spec == spec), "learners of several kinds");
     let tables: Vec<Table> = learners.into_iter().map(|learner| learner.table).collect();
     let merged;
@@ -109,11 +110,12 @@ pub fn train(learners: Vec<Learner>) -> Trained {
         &merged
     };
     let tokenizer = match spec {
-        TokenizerSpec::Bytes => Tokenizer::Bytes,
         TokenizerSpec::Words(vocab) => Tokenizer::Words(Words::learn(all.iter(), vocab)),
         TokenizerSpec::Bpe(vocab) => {
-            Tokenizer::Bpe(Bpe::new(train::learn_merges(all.iter(), vocab)))
+            Tokenizer::Bpe(Box::new(Bpe::new(train::learn_merges(all.iter(), vocab))))
         }
+        // No learner is of another kind: `Learner::new`.
+        other => unreachable!("{other} learns nothing"),
     };
     let expansions = tables.iter().map(|table| Expansion::new(&tokenizer, table)).collect();
     Trained { tokenizer, expansions }

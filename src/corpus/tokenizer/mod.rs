@@ -4,26 +4,31 @@
 //! so that its tokens depend on the document alone. After each document comes the end-of-document
 //! token; text that spells it is ordinary text.
 
-use std::fmt;
-use std::str::FromStr;
-
+use super::runs::Cuts;
 use super::{Chunk, Invalid, Token, TokenChunk, TokenSpan, runs, text};
-use crate::error::Error;
 
 pub mod bpe;
+mod cache;
+mod classes;
+mod import;
 mod json;
 pub mod learn;
+mod merge;
+mod spec;
 pub mod split;
+mod tiktoken;
 mod train;
 pub mod words;
 
 use bpe::Bpe;
+pub use spec::TokenizerSpec;
 use words::Words;
 
 /// Calls `encode` for each segment of the chunk (bytes, and its offset in its document) and writes
 /// down, in `out`, what came of it.
 fn encode_spans(
     chunk: &Chunk,
+    cuts: Cuts,
     out: &mut TokenChunk,
     end: Option<Token>,
     mut encode: impl FnMut(&[u8], &mut Vec<Token>, &mut Vec<Invalid>, Place),
@@ -40,7 +45,7 @@ fn encode_spans(
             bytes: 0,
             bits: span.bits,
         };
-        for segment in runs::segments(bytes, span.offset) {
+        for segment in cuts.segments(bytes, span.offset) {
             if segment.unit != open.unit {
                 let start = out.tokens.len();
                 let next = TokenSpan { unit: segment.unit, range: start..start, bytes: 0, ..open };
@@ -91,86 +96,6 @@ impl Place {
     }
 }
 
-/// Which tokenizer, as the user says it: `bytes`, `words:N` or `bpe:N`, where N is the size of the
-/// vocabulary, special tokens included.
-///
-/// ```
-/// use twelvefold::corpus::tokenizer::TokenizerSpec;
-/// let spec: TokenizerSpec = "bpe:1024".parse()?;
-/// assert_eq!(spec, TokenizerSpec::Bpe(1024));
-/// assert!("bpe:12".parse::<TokenizerSpec>().unwrap_err().to_string().contains("257"));
-/// # Ok::<(), twelvefold::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenizerSpec {
-    /// The 256 byte values and the end of a document.
-    Bytes,
-    /// Lower-cased words, this many tokens with the five special ones.
-    Words(usize),
-    /// Byte-level BPE, this many tokens with the 256 bytes and the end of a document.
-    Bpe(usize),
-}
-
-impl TokenizerSpec {
-    /// The smallest vocabulary of words: the special tokens and one word.
-    pub const MIN_WORDS: usize = 6;
-    /// The smallest vocabulary of a BPE: the bytes and the end of a document.
-    pub const MIN_BPE: usize = 257;
-    /// The largest vocabulary of either.
-    pub const MAX: usize = 1_000_000;
-
-    /// Whether it needs a first pass over the corpus ([`learn`]).
-    pub fn learns(self) -> bool {
-        self != TokenizerSpec::Bytes
-    }
-
-    /// The size of the vocabulary that is asked for.
-    pub fn vocab(self) -> usize {
-        match self {
-            TokenizerSpec::Bytes => 257,
-            TokenizerSpec::Words(vocab) | TokenizerSpec::Bpe(vocab) => vocab,
-        }
-    }
-}
-
-impl FromStr for TokenizerSpec {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let (words, bpe, max) = (Self::MIN_WORDS, Self::MIN_BPE, Self::MAX);
-        let found = match text.split_once(':') {
-            None if text == "bytes" => Some(TokenizerSpec::Bytes),
-            Some(("words", n)) => {
-                size(n).filter(|n| (words..=max).contains(n)).map(TokenizerSpec::Words)
-            }
-            Some(("bpe", n)) => size(n).filter(|n| (bpe..=max).contains(n)).map(TokenizerSpec::Bpe),
-            _ => None,
-        };
-        found.ok_or_else(|| Error::Setting {
-            name: "--tokenizer",
-            value: text.into(),
-            allowed: format!(
-                "give bytes, words:N with N from {words} to {max}, or bpe:N with N from {bpe} to {max}"
-            ),
-        })
-    }
-}
-
-/// Digits alone: no sign.
-fn size(text: &str) -> Option<usize> {
-    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
-}
-
-impl fmt::Display for TokenizerSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TokenizerSpec::Bytes => f.write_str("bytes"),
-            TokenizerSpec::Words(vocab) => write!(f, "words:{vocab}"),
-            TokenizerSpec::Bpe(vocab) => write!(f, "bpe:{vocab}"),
-        }
-    }
-}
-
 /// Turns text into tokens and back. Immutable, shared by the workers.
 ///
 /// ```
@@ -186,7 +111,7 @@ pub enum Tokenizer {
     /// Whole words.
     Words(Words),
     /// Byte-level BPE.
-    Bpe(Bpe),
+    Bpe(Box<Bpe>),
 }
 
 /// What one worker needs to encode: scratch, and the tokens of the pieces that it met last. It
@@ -217,10 +142,18 @@ impl Tokenizer {
         }
     }
 
+    /// Where its text may be cut.
+    pub fn cuts(&self) -> Cuts {
+        match self {
+            Tokenizer::Bytes | Tokenizer::Words(_) => Cuts::OWN,
+            Tokenizer::Bpe(bpe) => bpe.cuts(),
+        }
+    }
+
     /// Writes the tokens of `chunk` to `out`.
     pub fn encode(&self, chunk: &Chunk, encoder: &mut Encoder, out: &mut TokenChunk) {
         let end = Some(self.end_of_document());
-        encode_spans(chunk, out, end, |bytes, tokens, invalid, place| {
+        encode_spans(chunk, self.cuts(), out, end, |bytes, tokens, invalid, place| {
             self.encode_segment(bytes, encoder, tokens, |at| place.note(at, invalid));
         });
     }
@@ -228,7 +161,7 @@ impl Tokenizer {
     /// The tokens of a text, such as the beginning of a sample; no end-of-document token is added.
     pub fn encode_text(&self, text: &str, encoder: &mut Encoder) -> Vec<Token> {
         let mut tokens = Vec::new();
-        for segment in runs::segments(text.as_bytes(), 0) {
+        for segment in self.cuts().segments(text.as_bytes(), 0) {
             let bytes = &text.as_bytes()[segment.range];
             self.encode_segment(bytes, encoder, &mut tokens, |_| ());
         }

@@ -1,125 +1,342 @@
-//! Cuts text into pieces by GPT-2's pattern:
+//! Cuts text into pieces by the patterns of the well-known tokenizers, without a regular expression.
 //!
-//! ```text
-//! '(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-//! ```
+//! | pattern | as a regular expression |
+//! |---|---|
+//! | `gpt2` | `'(?:[sdmt]\|ll\|ve\|re)\| ?\p{L}+\| ?\p{N}+\| ?[^\s\p{L}\p{N}]+\|\s+(?!\S)\|\s+` |
+//! | `cl100k` | `'(?i:[sdmt]\|ll\|ve\|re)\|[^\r\n\p{L}\p{N}]?\p{L}+\|\p{N}{1,3}\| ?[^\s\p{L}\p{N}]+[\r\n]*\|\s+$\|\s*[\r\n]+\|\s+(?!\S)\|\s+` |
+//! | `llama3` | the same without `\s+$` |
+//! | `qwen2` | the same as `llama3`, with `\p{N}` for `\p{N}{1,3}` |
+//! | `o200k` | a word of upper and lower case letters (`mod o200k`), then as `llama3` with `[\r\n/]*` |
 //!
-//! `\s` is Unicode's `White_Space`, L and N its general categories. The alternatives are tried in
-//! this order, and every character belongs to a piece. `\s+(?!\S)` leaves the last whitespace
-//! character before a word to what follows, which takes it along if it is a space.
+//! `\s` is Unicode's `White_Space`, L, N and M are general categories. The alternatives are tried in
+//! this order, and every character belongs to a piece. `\s+(?!\S)` leaves the last white space before
+//! a word to what follows. Each piece is found in one pass over its own characters and the white
+//! space after it, so the time is linear.
 
-use unicode_general_category::{GeneralCategory, get_general_category};
+use std::fmt;
+use std::str::FromStr;
 
-use crate::corpus::runs::is_ascii_space;
+use super::classes::{CASELESS, Classes, LETTER, LOWER, MARK, NUMBER, OTHER, SPACE, UPPER};
+use crate::corpus::runs::Cuts;
+use crate::error::Error;
 
-/// What the pattern tells apart.
+/// Which of the patterns.
+///
+/// ```
+/// use twelvefold::corpus::tokenizer::split::Pattern;
+///
+/// assert_eq!("o200k".parse::<Pattern>()?, Pattern::O200k);
+/// assert!("gpt5".parse::<Pattern>().unwrap_err().to_string().contains("cl100k"));
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Letter,
-    Number,
-    Space,
-    Other,
+pub enum Pattern {
+    /// GPT-2's, and that of the vocabularies learned here.
+    Gpt2,
+    /// GPT-4's, as tiktoken has it.
+    Cl100k,
+    /// Llama 3's.
+    Llama3,
+    /// Qwen 2's: digits one by one.
+    Qwen2,
+    /// GPT-4o's.
+    O200k,
 }
 
-/// The class of each ASCII byte.
-const ASCII: [Class; 128] = {
-    let mut table = [Class::Other; 128];
-    let mut byte = 0;
-    while byte < 128 {
-        table[byte as usize] = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
-            b'0'..=b'9' => Class::Number,
-            b' ' | b'\t'..=b'\r' => Class::Space,
-            _ => Class::Other,
+/// Every pattern with its name.
+const NAMES: [(Pattern, &str); 5] = [
+    (Pattern::Gpt2, "gpt2"),
+    (Pattern::Cl100k, "cl100k"),
+    (Pattern::Llama3, "llama3"),
+    (Pattern::Qwen2, "qwen2"),
+    (Pattern::O200k, "o200k"),
+];
+
+/// The spellings under which the patterns stand in files, the one that we write first.
+const SPELLINGS: &[(Pattern, &str)] = &[
+    (Pattern::Gpt2, r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+    (Pattern::Gpt2, r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+    (
+        Pattern::Gpt2,
+        r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
+    ),
+    (
+        Pattern::Cl100k,
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    (
+        Pattern::Cl100k,
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
+    ),
+    (
+        Pattern::Llama3,
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    (
+        Pattern::Qwen2,
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+    (
+        Pattern::O200k,
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+];
+
+impl Pattern {
+    /// The regular expression, as `tokenizers` takes it.
+    pub(super) fn regex(self) -> &'static str {
+        SPELLINGS.iter().find(|(pattern, _)| *pattern == self).map_or("", |(_, text)| text)
+    }
+
+    /// The pattern that a regular expression spells; only the known spellings are.
+    pub(super) fn of_regex(text: &str) -> Option<Pattern> {
+        SPELLINGS.iter().find(|(_, known)| *known == text).map(|(pattern, _)| *pattern)
+    }
+
+    /// Where text may be cut so that its pieces stay the same.
+    pub(super) fn cuts(self) -> Cuts {
+        match self {
+            Pattern::Gpt2 => Cuts::GPT2,
+            _ => Cuts::MODERN,
+        }
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let found = NAMES.iter().find(|(_, name)| *name == text).map(|(pattern, _)| *pattern);
+        found.ok_or_else(|| {
+            let names = NAMES.map(|(_, name)| name).join(", ");
+            Error::input(format!("no pattern is called {text}"), format!("known are {names}"))
+        })
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(pattern, _)| pattern == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+/// A pattern as the compiler sees it: one loop for each.
+pub(super) trait Cut {
+    /// The end of the piece that begins at `at`, which is before the end of `text`.
+    fn end(text: Classes<'_>, at: usize) -> usize;
+}
+
+pub(super) struct Gpt2;
+
+impl Cut for Gpt2 {
+    #[inline]
+    fn end(text: Classes<'_>, at: usize) -> usize {
+        let (class, length) = text.look(at);
+        let (class, start) = if text.bytes[at] == b' ' {
+            match text.look(at + 1) {
+                (SPACE | 0, _) => return end_of_space(text, at, at + 1),
+                (class, length) => (class, at + 1 + length),
+            }
+        } else {
+            (class, at + length)
         };
-        byte += 1;
-    }
-    table
-};
-
-fn class_of(c: char) -> Class {
-    use GeneralCategory as G;
-    if c.is_whitespace() {
-        return Class::Space;
-    }
-    match get_general_category(c) {
-        G::UppercaseLetter
-        | G::LowercaseLetter
-        | G::TitlecaseLetter
-        | G::ModifierLetter
-        | G::OtherLetter => Class::Letter,
-        G::DecimalNumber | G::LetterNumber | G::OtherNumber => Class::Number,
-        _ => Class::Other,
-    }
-}
-
-/// The class and length in bytes of the character at `at`, if there is one.
-fn look(text: &str, at: usize) -> Option<(Class, usize)> {
-    let byte = *text.as_bytes().get(at)?;
-    if byte < 0x80 {
-        return Some((ASCII[usize::from(byte)], 1));
-    }
-    let c = text[at..].chars().next()?;
-    Some((class_of(c), c.len_utf8()))
-}
-
-/// The end of the longest stretch of `class` from `at` on.
-fn end_of(text: &str, mut at: usize, class: Class) -> usize {
-    let bytes = text.as_bytes();
-    loop {
-        // Most text is ASCII, most pieces are words: this loop is where the time goes.
-        while bytes.get(at).is_some_and(|&b| b < 0x80 && ASCII[usize::from(b)] == class) {
-            at += 1;
+        if class & LETTER != 0 {
+            return text.end_of_letters(start);
         }
-        match bytes.get(at) {
-            Some(&byte) if byte >= 0x80 => {}
-            _ => return at,
-        }
-        match look(text, at) {
-            Some((found, length)) if found == class => at += length,
-            _ => return at,
+        match class {
+            NUMBER => text.end_of(start, NUMBER),
+            SPACE => end_of_space(text, at, start),
+            _ => match contraction(text.bytes, at, false) {
+                0 => text.end_of(start, OTHER | MARK),
+                length => at + length,
+            },
         }
     }
 }
 
-/// The length of a contraction at the start of `bytes`, or 0.
-fn contraction(bytes: &[u8]) -> usize {
-    match bytes {
-        [b'\'', b's' | b't' | b'm' | b'd', ..] => 2,
-        [b'\'', b'r' | b'v', b'e', ..] | [b'\'', b'l', b'l', ..] => 3,
+/// The patterns since GPT-4's, with at most this many digits to a piece; `TAIL`: white space at the
+/// end of the text is one piece.
+pub(super) struct Modern<const DIGITS: usize, const TAIL: bool>;
+
+impl<const DIGITS: usize, const TAIL: bool> Cut for Modern<DIGITS, TAIL> {
+    #[inline]
+    fn end(text: Classes<'_>, at: usize) -> usize {
+        let (class, length) = text.look(at);
+        if class & LETTER != 0 {
+            return text.end_of_letters(at + length);
+        }
+        if class == NUMBER {
+            return end_of_digits(text, at + length, DIGITS - 1);
+        }
+        if class != SPACE {
+            let contraction = contraction(text.bytes, at, true);
+            if contraction > 0 {
+                return at + contraction;
+            }
+        }
+        let (next, after) = text.look(at + length);
+        if next & LETTER != 0 && !text.is_newline(at) {
+            return text.end_of_letters(at + length + after);
+        }
+        if class != SPACE {
+            return end_of_lines(text, text.end_of(at + length, OTHER | MARK), false);
+        }
+        if text.bytes[at] == b' ' && next & (OTHER | MARK) != 0 {
+            return end_of_lines(text, text.end_of(at + 1 + after, OTHER | MARK), false);
+        }
+        end_of_lines_or_space(text, at, at + length, TAIL)
+    }
+}
+
+pub(super) struct O200k;
+
+impl Cut for O200k {
+    #[inline]
+    fn end(text: Classes<'_>, at: usize) -> usize {
+        let (class, length) = text.look(at);
+        if class == NUMBER {
+            return end_of_digits(text, at + length, 2);
+        }
+        if let Some(end) = o200k::word(text, at, class, length) {
+            return end + contraction(text.bytes, end, true);
+        }
+        if class != SPACE {
+            return end_of_lines(text, text.end_of(at + length, OTHER | MARK), true);
+        }
+        let (next, after) = text.look(at + length);
+        if text.bytes[at] == b' ' && next & (OTHER | MARK) != 0 {
+            return end_of_lines(text, text.end_of(at + 1 + after, OTHER | MARK), true);
+        }
+        end_of_lines_or_space(text, at, at + length, false)
+    }
+}
+
+/// The words of `o200k`:
+///
+/// ```text
+/// [^\r\n\p{L}\p{N}]?U*W+ | [^\r\n\p{L}\p{N}]?U+W*
+/// ```
+///
+/// where U is `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]` and W is `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`. What has no
+/// case is in both. A regular expression takes all of U first, and gives back until W finds
+/// something: so a word ends after the lower case that follows U, or else after the last character
+/// without case in it, or else (the second alternative) with U. A mark may be the character before
+/// the word, too; where nothing then makes a word of the rest, it is one by itself.
+mod o200k {
+    use super::{CASELESS, Classes, LETTER, LOWER, MARK, UPPER};
+
+    const BOTH: u8 = CASELESS | MARK;
+
+    /// The end of the word at `at`, whose first character has this class and length.
+    pub(super) fn word(text: Classes<'_>, at: usize, class: u8, length: usize) -> Option<usize> {
+        if class & LETTER != 0 {
+            return after(text, at);
+        }
+        if text.is_newline(at) {
+            return None;
+        }
+        match after(text, at + length) {
+            // The second alternative would come after the first without the mark in front.
+            Some(end) if class != MARK || is_first(text, at + length, end) => Some(end),
+            _ => (class == MARK).then(|| at + length),
+        }
+    }
+
+    /// Whether it is the first alternative that ends there: its last character is in W.
+    fn is_first(text: Classes<'_>, from: usize, end: usize) -> bool {
+        let (mut at, mut last) = (from, 0);
+        while at < end {
+            let (class, length) = text.look(at);
+            (at, last) = (at + length, class);
+        }
+        last & (LOWER | BOTH) != 0
+    }
+
+    /// The end of a word that begins at `at`, without a character in front.
+    fn after(text: Classes<'_>, at: usize) -> Option<usize> {
+        let (mut end, mut last_both) = (at, None);
+        let class = loop {
+            let (class, length) = text.look(end);
+            if class & (UPPER | BOTH) == 0 {
+                break class;
+            }
+            end += length;
+            if class != UPPER {
+                last_both = Some(end);
+            }
+        };
+        if class == LOWER {
+            return Some(text.end_of(end, LOWER | BOTH));
+        }
+        last_both.or_else(|| (end > at).then_some(end))
+    }
+}
+
+/// The end of at most `more` further digits.
+fn end_of_digits(text: Classes<'_>, mut at: usize, more: usize) -> usize {
+    for _ in 0..more {
+        match text.look(at) {
+            (NUMBER, length) => at += length,
+            _ => break,
+        }
+    }
+    at
+}
+
+/// The end of the line ends that belong to the signs before them, and of slashes.
+fn end_of_lines(text: Classes<'_>, mut at: usize, slashes: bool) -> usize {
+    while text.is_newline(at) || slashes && text.bytes.get(at) == Some(&b'/') {
+        at += 1;
+    }
+    at
+}
+
+/// `\s*[\r\n]+|\s+(?!\S)|\s+` where white space begins at `at`, and `\s+$` before it for `tail`.
+/// The first character ends at `after`.
+fn end_of_lines_or_space(text: Classes<'_>, at: usize, after: usize, tail: bool) -> usize {
+    let end = text.end_of(after, SPACE);
+    if tail && end == text.bytes.len() {
+        return end;
+    }
+    match text.bytes[at..end].iter().rposition(|byte| matches!(byte, b'\r' | b'\n')) {
+        Some(last) => at + last + 1,
+        None => without_last(text, at, after, end),
+    }
+}
+
+/// `\s+(?!\S)|\s+` where white space begins at `at`; its first character ends at `after`.
+fn end_of_space(text: Classes<'_>, at: usize, after: usize) -> usize {
+    without_last(text, at, after, text.end_of(after, SPACE))
+}
+
+/// All white space at the end of the text, else all but the last character of several.
+fn without_last(text: Classes<'_>, at: usize, after: usize, end: usize) -> usize {
+    if end == text.bytes.len() || end == after {
+        return end;
+    }
+    let is_start = |byte: &u8| byte & 0xC0 != 0x80;
+    at + text.bytes[at..end].iter().rposition(is_start).unwrap_or(0)
+}
+
+/// The length of a contraction at `at`, or 0. Where case does not matter, Unicode's folding makes an
+/// s of the long ſ too.
+fn contraction(bytes: &[u8], at: usize, any_case: bool) -> usize {
+    let rest = &bytes[at..];
+    if rest.first() != Some(&b'\'') {
+        return 0;
+    }
+    let fold = |byte: u8| if any_case { byte.to_ascii_lowercase() } else { byte };
+    let (first, second) = (rest.get(1).copied().map(fold), rest.get(2).copied().map(fold));
+    match (first, second) {
+        (Some(b's' | b't' | b'm' | b'd'), _) => 2,
+        (Some(b'r' | b'v'), Some(b'e')) | (Some(b'l'), Some(b'l')) => 3,
+        (Some(0xC5), _) if any_case && rest.get(2) == Some(&0xBF) => 3,
         _ => 0,
     }
 }
 
-/// The end of the piece that begins at `at`, which is before the end of `text`.
-fn piece_end(text: &str, at: usize) -> usize {
-    let contraction = contraction(&text.as_bytes()[at..]);
-    if contraction > 0 {
-        return at + contraction;
-    }
-    let Some((class, length)) = look(text, at) else { return at };
-    if class != Class::Space {
-        return end_of(text, at + length, class);
-    }
-    if text.as_bytes()[at] == b' '
-        && let Some((next, length)) = look(text, at + 1)
-        && next != Class::Space
-    {
-        return end_of(text, at + 1 + length, next);
-    }
-    let end = end_of(text, at + length, Class::Space);
-    if end == text.len() || end == at + length {
-        return end;
-    }
-    let last = if is_ascii_space(text.as_bytes()[end - 1]) {
-        1
-    } else {
-        text[..end].chars().next_back().map_or(0, char::len_utf8)
-    };
-    end - last
-}
-
-/// The pieces of `text` as byte ranges, in order and without gaps.
+/// The pieces of `text` by GPT-2's pattern as byte ranges, in order and without gaps.
 ///
 /// ```
 /// use twelvefold::corpus::tokenizer::split::pieces;
@@ -128,13 +345,38 @@ fn piece_end(text: &str, at: usize) -> usize {
 /// assert_eq!(found, ["I", " don", "'t", " ", " know", "."]);
 /// ```
 pub fn pieces(text: &str) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
-    let mut at = 0;
+    pieces_of::<Gpt2>(text)
+}
+
+/// [`pieces`] by another pattern.
+///
+/// ```
+/// use twelvefold::corpus::tokenizer::split::{Pattern, pieces_by};
+/// let text = "I'M 12345\n";
+/// let found: Vec<&str> = pieces_by(Pattern::Cl100k, text).map(|range| &text[range]).collect();
+/// assert_eq!(found, ["I", "'M", " ", "123", "45", "\n"]);
+/// ```
+pub fn pieces_by(
+    pattern: Pattern,
+    text: &str,
+) -> Box<dyn Iterator<Item = std::ops::Range<usize>> + '_> {
+    match pattern {
+        Pattern::Gpt2 => Box::new(pieces_of::<Gpt2>(text)),
+        Pattern::Cl100k => Box::new(pieces_of::<Modern<3, true>>(text)),
+        Pattern::Llama3 => Box::new(pieces_of::<Modern<3, false>>(text)),
+        Pattern::Qwen2 => Box::new(pieces_of::<Modern<1, false>>(text)),
+        Pattern::O200k => Box::new(pieces_of::<O200k>(text)),
+    }
+}
+
+fn pieces_of<C: Cut>(text: &str) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    let (text, mut at) = (Classes::new(text), 0);
     std::iter::from_fn(move || {
-        if at == text.len() {
+        if at == text.bytes.len() {
             return None;
         }
         let start = at;
-        at = piece_end(text, at);
+        at = C::end(text, at);
         Some(start..at)
     })
 }
@@ -144,6 +386,7 @@ mod tests {
     use super::*;
     use crate::corpus::runs;
     use crate::corpus::tests::{Rng, nasty_text};
+    use unicode_general_category::get_general_category;
 
     fn split(text: &str) -> Vec<&str> {
         pieces(text).map(|range| &text[range]).collect()

@@ -87,8 +87,8 @@ fn documents(rng: &mut Rng) -> Vec<Vec<u8>> {
 }
 
 fn learned(spec: &str, chunks: &[Chunk], workers: usize, rng: &mut Rng) -> (Tokenizer, Whole) {
-    let spec = spec.parse().unwrap();
-    let mut learners: Vec<Learner> = (0..workers).map(|_| Learner::new(spec)).collect();
+    let spec: TokenizerSpec = spec.parse().unwrap();
+    let mut learners: Vec<Learner> = (0..workers).map(|_| Learner::new(spec.clone())).collect();
     let mut kept: Vec<(usize, PieceChunk)> = Vec::new();
     for chunk in chunks {
         let worker = rng.below(workers);
