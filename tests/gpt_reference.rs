@@ -85,7 +85,7 @@ fn train(config: &Config, batch: usize, isa: Isa) -> Vec<(f64, f64)> {
                 (tile, grad)
             })
             .collect();
-        let squares: f64 = gradients.iter().map(|(_, grad)| sum_of_squares(grad)).sum();
+        let squares: f64 = gradients.iter().map(|(_, grad)| sum_of_squares(isa, grad)).sum();
         let (norm, lr) = (squares.sqrt(), LR);
         let clip = clip_factor(norm, MAX_NORM);
         for (tile, grad) in gradients {

@@ -115,7 +115,8 @@ fn stated(config: &Config, batch: usize, at_work: usize) -> usize {
     let formula = 4 * context * (layers * (16 * width + heads * context) + 2 * width + vocab);
     assert!(slot.abs_diff(formula) * 10 < slot, "a slot of {slot} bytes, stated {formula}");
     let hs = width / heads;
-    let formula = 4 * context * (7 * width + 2 * hs + hs.max(32));
+    let sequences = (512 / context).clamp(1, 4);
+    let formula = 4 * context * ((7 + sequences) * width + 2 * hs + hs.max(32));
     assert!(scratch.abs_diff(formula) * 10 < scratch, "scratch of {scratch}, stated {formula}");
     parameters + batch * slot + at_work * scratch
 }

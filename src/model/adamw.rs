@@ -137,19 +137,27 @@ fn kernel_body<const FMA: bool>(
     }
 }
 
-/// Sum of the squares of a gradient, in f64, in one order: element i goes to lane i mod 8.
-///
-/// The same bits on every path: the square of an f32 is exact in f64.
-///
-/// ```
-/// assert_eq!(twelvefold::model::adamw::sum_of_squares(&[3.0, 4.0]), 25.0);
-/// ```
-pub fn sum_of_squares(grad: &[f32]) -> f64 {
-    let mut lanes = [0.0; 8];
-    let (chunks, tail) = grad.as_chunks::<8>();
+dispatch! {
+    /// Sum of the squares of a gradient, in f64, in one order: element i goes to lane i mod 16.
+    ///
+    /// The same bits on every path: the square of an f32 is exact in f64.
+    ///
+    /// ```
+    /// use twelvefold::model::Isa;
+    /// use twelvefold::model::adamw::sum_of_squares;
+    /// assert_eq!(sum_of_squares(Isa::detect()?, &[3.0, 4.0]), 25.0);
+    /// # Ok::<(), twelvefold::Error>(())
+    /// ```
+    pub fn sum_of_squares(grad: &[f32]) -> f64 = sum_of_squares_body;
+}
+
+#[inline(always)]
+fn sum_of_squares_body<const FMA: bool>(grad: &[f32]) -> f64 {
+    let mut lanes = [0.0; 16];
+    let (chunks, tail) = grad.as_chunks::<16>();
     for chunk in chunks {
-        for i in 0..8 {
-            lanes[i] += f64::from(chunk[i]) * f64::from(chunk[i]);
+        for (lane, &g) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(g) * f64::from(g);
         }
     }
     for (lane, &g) in lanes.iter_mut().zip(tail) {
@@ -209,13 +217,15 @@ mod tests {
 
     #[test]
     fn the_sum_of_squares_takes_every_element_and_does_not_overflow() {
-        for n in 0..40 {
-            let grad: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            let want: f64 = (0..n).map(|i| f64::from(i * i)).sum();
-            assert_eq!(sum_of_squares(&grad), want);
+        for isa in Isa::available() {
+            for n in 0..40 {
+                let grad: Vec<f32> = (0..n).map(|i| i as f32).collect();
+                let want: f64 = (0..n).map(|i| f64::from(i * i)).sum();
+                assert_eq!(sum_of_squares(isa, &grad), want);
+            }
+            assert!((sum_of_squares(isa, &[1e30; 3]) / 3e60 - 1.0).abs() < 1e-6);
+            assert!(sum_of_squares(isa, &[1.0, f32::NAN]).is_nan());
         }
-        assert!((sum_of_squares(&[1e30; 3]) / 3e60 - 1.0).abs() < 1e-6);
-        assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! What stays is `prob`, from which phase B makes the gradient of `wte` with one factor per tile and
 //! position: dlogit = prob * factor - (1 at the target) * scale.
 
-use super::gemm::{Mat, MatMut, Panels, Write, matmul, pack_transposed};
+use super::gemm::{DEPTH, Mat, MatMut, Panels, Write, matmul, matmul_sum, pack_transposed};
 use super::isa::{Isa, dispatch};
 use super::layout::wte_range;
 use super::math::{LANES, exp_down, ln};
@@ -147,7 +147,8 @@ impl Positions {
 
     /// Memory of the buffers.
     pub(crate) fn bytes(&self) -> usize {
-        4 * (self.largest.len() + self.down.len() + self.target_logit.len()) + 8 * self.total.len()
+        // Three of f32, one of f64.
+        (3 * 4 + 8) * self.total.len()
     }
 
     fn start(&mut self, ts: usize) {
@@ -200,71 +201,51 @@ dispatch! {
     fn exp_tile(logits: &mut [f32], factor: &mut [f32], positions: Lanes<'_>) = exp_tile_body;
 }
 
-/// Rows whose f32 sums are added before they go into the f64 total: four chains of 16 each.
-const GROUP: usize = 64;
+/// Rows that are worked on at once: they stay in the first-level cache, and their f32 sums are added
+/// before they go into the f64 total.
+const GROUP: usize = 16;
 
 #[inline(always)]
 fn exp_tile_body<const FMA: bool>(logits: &mut [f32], factor: &mut [f32], positions: Lanes<'_>) {
+    let Lanes { largest, total, down } = positions;
     let ts = factor.len();
-    for first in (0..ts).step_by(LANES) {
-        let mut largest = [0.0; LANES];
-        largest.copy_from_slice(&positions.largest[first..first + LANES]);
-        let before = largest;
-        for row in logits.chunks_exact(ts) {
-            let x = &row[first..first + LANES];
-            for l in 0..LANES {
-                // NaNs are passed over; they show in the sum.
-                largest[l] = if x[l] > largest[l] { x[l] } else { largest[l] };
+    if ts == 0 {
+        return;
+    }
+    factor.copy_from_slice(largest);
+    for group in logits.chunks(GROUP * ts) {
+        for (at, factor) in factor.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
+            for row in group.chunks_exact(ts) {
+                for (m, &x) in factor.iter_mut().zip(&row[at * LANES..][..LANES]) {
+                    // NaNs are passed over; they show in the sum.
+                    *m = if x > *m { x } else { *m };
+                }
             }
         }
-        let mut total = [0.0; LANES];
-        for group in logits.chunks_mut(GROUP * ts) {
-            let sums = exp_group::<FMA>(group, ts, first, &largest);
-            for l in 0..LANES {
-                total[l] += f64::from(sums[l]);
+    }
+    for ((down, total), (m, largest)) in
+        down.iter_mut().zip(total.iter_mut()).zip(factor.iter().zip(largest))
+    {
+        *down = exp_down::<FMA>(*largest - *m);
+        *total *= f64::from(*down);
+        *largest = *m;
+    }
+    for group in logits.chunks_mut(GROUP * ts) {
+        let lanes = factor.as_chunks::<LANES>().0.iter().zip(total.as_chunks_mut::<LANES>().0);
+        for (at, (factor, total)) in lanes.enumerate() {
+            let mut sum = [0.0; LANES];
+            for row in group.chunks_exact_mut(ts) {
+                let row = row[at * LANES..][..LANES].iter_mut();
+                for ((x, m), sum) in row.zip(factor).zip(&mut sum) {
+                    *x = exp_down::<FMA>(*x - m);
+                    *sum += *x;
+                }
+            }
+            for (total, sum) in total.iter_mut().zip(sum) {
+                *total += f64::from(sum);
             }
         }
-        for l in 0..LANES {
-            let down = exp_down::<FMA>(before[l] - largest[l]);
-            positions.down[first + l] = down;
-            positions.total[first + l] = positions.total[first + l] * f64::from(down) + total[l];
-        }
-        positions.largest[first..first + LANES].copy_from_slice(&largest);
-        factor[first..first + LANES].copy_from_slice(&largest);
     }
-}
-
-/// x = exp(x - largest) on the lanes from `first` on of each row; their sums, row r in chain r mod 4.
-#[inline(always)]
-fn exp_group<const FMA: bool>(
-    rows: &mut [f32],
-    ts: usize,
-    first: usize,
-    largest: &[f32; LANES],
-) -> [f32; LANES] {
-    let mut sums = [[0.0; LANES]; 4];
-    let one = |row: &mut [f32], sum: &mut [f32; LANES]| {
-        let (x, _) = row[first..].as_chunks_mut::<LANES>();
-        let x = &mut x[0];
-        for l in 0..LANES {
-            x[l] = exp_down::<FMA>(x[l] - largest[l]);
-            sum[l] += x[l];
-        }
-    };
-    let mut fours = rows.chunks_exact_mut(4 * ts);
-    for four in &mut fours {
-        for (row, sum) in four.chunks_exact_mut(ts).zip(&mut sums) {
-            one(row, sum);
-        }
-    }
-    for (row, sum) in fours.into_remainder().chunks_exact_mut(ts).zip(&mut sums) {
-        one(row, sum);
-    }
-    let [mut sum, second, third, fourth] = sums;
-    for l in 0..LANES {
-        sum[l] = (sum[l] + second[l]) + (third[l] + fourth[l]);
-    }
-    sum
 }
 
 dispatch! {
@@ -292,34 +273,62 @@ fn finish_factors_body<const FMA: bool>(
     }
 }
 
-/// The gradient of the rows `v0..` of `wte` as the head sees them, from one sequence.
+/// The gradient of the rows `v0..` of `wte` as the head sees them, over all sequences.
 ///
-/// `dwte`: (n, C), within one tile. `scaled`: scratch of (T, C).
-pub(crate) fn head_weight_gradient(
+/// `dwte`: (n, C), within one tile. `scaled`: scratch of [`scaled_len`].
+pub(crate) fn head_weight_gradient<'a>(
     isa: Isa,
     config: &Config,
     dwte: &mut [f32],
-    write: Write<'_>,
     v0: usize,
-    slot: &Slot,
+    mut slots: impl Iterator<Item = &'a Slot> + Clone,
     scaled: &mut [f32],
 ) {
-    let (t, c) = (slot.len(), config.width);
-    let ts = lanes_stride(t);
-    let n = dwte.len() / c;
-    let normed = final_normed(config, slot);
-    let scaled = &mut scaled[..t * c];
-    scale_rows(isa, scaled, normed, &slot.factor[v0 / TILE * ts..][..t], c);
-    let prob = Mat::new(&slot.prob[v0 * ts..], n, t, ts);
-    matmul(isa, MatMut::new(dwte, n, c, c), write, prob, Mat::new(scaled, t, c, c));
-    for (i, &target) in slot.targets.iter().enumerate() {
-        let row = (target as usize).wrapping_sub(v0);
-        if target != IGNORE && row < n {
-            for (d, x) in dwte[row * c..][..c].iter_mut().zip(&normed[i * c..]) {
-                *d -= x * slot.scale;
+    let c = config.width;
+    let (n, at_once) = (dwte.len() / c, sequences_at_once(config.context));
+    let all = slots.clone();
+    let mut write = Write::Set;
+    while slots.clone().next().is_some() {
+        let some = slots.clone().take(at_once);
+        slots.nth(at_once - 1);
+        for (slot, scaled) in some.clone().zip(scaled.chunks_exact_mut(config.context * c)) {
+            let factor = &slot.factor[v0 / TILE * lanes_stride(slot.len())..][..slot.len()];
+            scale_rows(isa, &mut scaled[..slot.len() * c], final_normed(config, slot), factor, c);
+        }
+        // The rows of a product lie alike: those of a shorter sequence are closer to each other.
+        let mut parts = some.zip(scaled.chunks_exact(config.context * c)).peekable();
+        while let Some((first, _)) = parts.peek() {
+            let (t, ts) = (first.len(), lanes_stride(first.len()));
+            let alike = std::iter::from_fn(|| parts.next_if(|(slot, _)| slot.len() == t));
+            let pairs = alike.map(|(slot, scaled)| {
+                let prob = Mat::new(&slot.prob[v0 * ts..], n, t, ts);
+                (prob, Mat::new(scaled, t, c, c).into())
+            });
+            matmul_sum(isa, MatMut::new(dwte, n, c, c), write, pairs);
+            write = Write::Add;
+        }
+    }
+    for slot in all {
+        let normed = final_normed(config, slot);
+        for (i, &target) in slot.targets.iter().enumerate() {
+            let row = (target as usize).wrapping_sub(v0);
+            if target != IGNORE && row < n {
+                for (d, x) in dwte[row * c..][..c].iter_mut().zip(&normed[i * c..]) {
+                    *d -= x * slot.scale;
+                }
             }
         }
     }
+}
+
+/// Sequences whose terms share a block of the product's depth.
+fn sequences_at_once(context: usize) -> usize {
+    (DEPTH / context).clamp(1, 4)
+}
+
+/// Elements of the scratch of [`head_weight_gradient`].
+pub(crate) fn scaled_len(config: &Config) -> usize {
+    sequences_at_once(config.context) * config.context * config.width
 }
 
 dispatch! {

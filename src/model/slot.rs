@@ -6,7 +6,7 @@
 use super::attention::AttentionScratch;
 use super::floats::Floats;
 use super::gemm::panels_len;
-use super::head::{Positions, tile_count};
+use super::head::{Positions, scaled_len, tile_count};
 use super::layout::VECTORS;
 use super::math::LANES;
 use super::{Config, Isa, PartTimes};
@@ -158,6 +158,8 @@ pub struct Scratch {
     /// (T, 4C), rows at [`row_stride`]: the gradient of what the GELU gives.
     pub(crate) dactive: Floats,
     pub(crate) attention: AttentionScratch,
+    /// [`scaled_len`]: what phase B multiplies the probabilities by.
+    pub(crate) scaled: Floats,
     /// The head's maxima and sums.
     pub(crate) positions: Positions,
     pub(crate) times: PartTimes,
@@ -174,14 +176,16 @@ impl Scratch {
             panels: Floats::new(panels_len(c, t)),
             dactive: Floats::new(t * row_stride(4 * c)),
             attention: AttentionScratch::new(config),
+            scaled: Floats::new(scaled_len(config)),
             positions: Positions::new(t),
             times: PartTimes::default(),
         }
     }
 
-    /// Memory of the buffers: about `4 T (7 C + 2 HS + max(HS, 32))` bytes, T the context.
+    /// Memory of the buffers: about `4 T (7 C + 2 HS + max(HS, 32))` bytes, T the context, and for
+    /// the head's gradient the rows of C of as many sequences as have 512 tokens, from 1 to 4.
     pub fn bytes(&self) -> usize {
-        let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive];
+        let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive, &self.scaled];
         let words = floats.iter().map(|f| f.len()).sum::<usize>() + self.attention.len();
         4 * words + self.positions.bytes()
     }

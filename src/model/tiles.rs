@@ -175,12 +175,7 @@ pub fn weight_gradient<'a>(
         grad.fill(0.0);
     }
     match &tile.kind {
-        Kind::Wte { rows } => {
-            for (i, slot) in slots.enumerate() {
-                let write = if i == 0 { Write::Set } else { Write::Add };
-                wte_gradient(config, rows, slot, write, grad, scratch);
-            }
-        }
+        Kind::Wte { rows } => wte_gradient(config, rows, slots, grad, scratch),
         Kind::Matrix { layer, place, rows, columns } => {
             let pairs = slots.map(|slot| operands(config, (*layer, *place), rows, *columns, slot));
             let grad = MatMut::new(grad, rows.len(), *columns, *columns);
@@ -206,11 +201,10 @@ pub fn weight_gradient<'a>(
 }
 
 /// Rows of `wte`, as the head and as the embedding; padded rows get 0.
-fn wte_gradient(
+fn wte_gradient<'a>(
     config: &Config,
     rows: &Range<usize>,
-    slot: &Slot,
-    write: Write<'_>,
+    slots: impl Iterator<Item = &'a Slot> + Clone,
     grad: &mut [f32],
     scratch: &mut Scratch,
 ) {
@@ -218,10 +212,10 @@ fn wte_gradient(
     let (grad, padding) = grad.split_at_mut(valid);
     padding.fill(0.0);
     if valid > 0 {
-        let scaled = &mut scratch.dnormed;
-        head_weight_gradient(scratch.isa, config, grad, write, rows.start, slot, scaled);
+        let (isa, slots, scaled) = (scratch.isa, slots.clone(), &mut scratch.scaled);
+        head_weight_gradient(isa, config, grad, rows.start, slots, scaled);
     }
-    embedding_gradient(config, grad, rows, slot);
+    slots.for_each(|slot| embedding_gradient(config, grad, rows, slot));
 }
 
 /// grad += part, as far as `part` goes.

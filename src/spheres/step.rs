@@ -334,7 +334,7 @@ impl Work {
         let slots = self.slots[..rows].iter().map(read_slot);
         let grad = state.gradient_mut();
         weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
-        state.fold(last);
+        state.fold(self.plan.isa, last);
         state.computed_by = leaf;
     }
 

@@ -1,7 +1,7 @@
 //! What belongs to one output tile: its gradient, summed along the fixed tree, and its moments.
 
-use crate::model::Tile;
 use crate::model::adamw::sum_of_squares;
+use crate::model::{Isa, Tile};
 
 /// The gradient of one tile over the micro-batches of a step, and AdamW's moments for it.
 ///
@@ -58,7 +58,7 @@ impl TileState {
 
     /// Adds the micro-batch whose gradient has just been written to the tree; `last` says that it
     /// is the step's last one and leaves the whole sum in `grad`.
-    pub(super) fn fold(&mut self, last: bool) {
+    pub(super) fn fold(&mut self, isa: Isa, last: bool) {
         let mut height = 0;
         // The carry of a binary counter; at the end, whatever subtrees are left.
         while height < self.levels.len() && (last || self.full & 1 << height != 0) {
@@ -69,7 +69,7 @@ impl TileState {
             height += 1;
         }
         if last {
-            self.squares = sum_of_squares(&self.grad);
+            self.squares = sum_of_squares(isa, &self.grad);
         } else {
             std::mem::swap(&mut self.grad, &mut self.levels[height]);
             self.full |= 1 << height;
@@ -87,7 +87,7 @@ fn add_left(right: &mut [f32], left: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Config, tiles};
+    use crate::model::{Config, Isa, tiles};
 
     /// The tree written down: left half (the largest power of two below n), right half.
     fn tree(parts: &[f32]) -> f32 {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn micro_batches_are_summed_along_the_same_tree_whatever_their_number() {
         let config = Config { vocab: 5, layers: 1, heads: 1, width: 4, context: 2 };
-        let tile = &tiles(&config)[0];
+        let (tile, isa) = (&tiles(&config)[0], Isa::available()[0]);
         for n in 1..=17 {
             // Numbers whose sum depends on the order.
             let parts: Vec<f32> =
@@ -110,7 +110,7 @@ mod tests {
             for round in 0..2 {
                 for (k, part) in parts.iter().enumerate() {
                     state.gradient_mut().fill(*part);
-                    state.fold(k + 1 == parts.len());
+                    state.fold(isa, k + 1 == parts.len());
                 }
                 let sum = state.gradient()[0];
                 assert_eq!(sum.to_bits(), tree(&parts).to_bits(), "{n} parts, round {round}");
