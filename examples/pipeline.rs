@@ -85,7 +85,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Options::default().seed,
           value_parser = |t: &str| SEED.parse::<u64>(t))]
     seed: u64,
-    /// bytes, words:N, bpe:N, PATH.json or one that the README lists
+    /// bytes, words:N, bpe:N, PATH.json; README has more
     #[arg(long, value_name = "KIND", default_value_t = Options::default().tokenizer,
           value_parser = parse_tokenizer)]
     tokenizer: String,
