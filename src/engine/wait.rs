@@ -118,7 +118,7 @@ impl<'a, S: Sleeper> Waiter<'a, S> {
     ///     waiter.pause_after(1_000); // Each look takes as long as so many pauses.
     ///     !waiter.is_announced()
     /// });
-    /// assert!(looks.count() < 10);
+    /// assert!(looks.count() < 20); // And not two thousand.
     /// ```
     pub fn pause_after(&mut self, cost: u32) {
         if self.announced {
