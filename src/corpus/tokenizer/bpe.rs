@@ -1,5 +1,5 @@
 //! Byte-level BPE: text is cut into pieces ([`split`]), and in each piece the pair of neighbours of
-//! lowest rank is merged, again and again, the leftmost of equals first ([`merge`](super::merge)).
+//! lowest rank is merged, again and again, the leftmost of equals first (`merge`, beside this file).
 //!
 //! A vocabulary is learned here or was made by others:
 //!
