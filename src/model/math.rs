@@ -91,14 +91,18 @@ pub(crate) fn ln(x: f64) -> f64 {
     e * high + (2.0 * s + (2.0 * s * sum + e * low))
 }
 
-/// The lanes added up from the first to the last.
+/// The lanes added up: the upper half to the lower, until one is left.
 #[inline(always)]
-pub(crate) fn add_lanes(lanes: [f32; LANES]) -> f32 {
-    let mut sum = 0.0;
-    for lane in lanes {
-        sum += lane;
+pub(crate) fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        let (lower, upper) = lanes.split_at_mut(half);
+        for (lower, upper) in lower.iter_mut().zip(upper) {
+            *lower += *upper;
+        }
+        half /= 2;
     }
-    sum
+    lanes[0]
 }
 
 /// Sum of a row: element i goes to lane i mod 16, then the lanes are added.

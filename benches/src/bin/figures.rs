@@ -20,7 +20,7 @@ use twelvefold_benches::training::{SHAPES, SIZES, Size, Trainer, useful_flops};
 use twelvefold_benches::{median, peak};
 
 /// Steps of each model in a round: about as long as this, and at least one.
-const ROUND_SECONDS: f64 = 0.4;
+const ROUND_SECONDS: f64 = 0.3;
 /// Sequences in a micro-batch where there are many spheres.
 const CROWD: usize = 64;
 
