@@ -434,10 +434,11 @@ fn idle_threads_look_a_bounded_number_of_times_and_one_wake_an_item_is_enough() 
                 let rounds = thread.steps + thread.sleeps + 1;
                 assert!(thread.looks <= rounds * LOOKS_BEFORE_SLEEP, "{thread:?}");
             }
-            // A wake for each hand-over between threads, of which there are three where each stage has
-            // its own; and none where whoever gives the item also takes it.
+            // A wake for each hand-over between threads, of which there are four where each stage has
+            // its own: to the map, to the sink, and to the source each time that it is to be asked. None
+            // where whoever gives the item also takes it.
             let wakes: u64 = threads.iter().map(|thread| thread.wakes).sum();
-            let an_item = if placement == Placement::Cooperative { 1 } else { 3 };
+            let an_item = if placement == Placement::Cooperative { 1 } else { 4 };
             assert!(wakes <= an_item * 30 + 3, "{wakes} wakes, {placement:?}");
         }
     }

@@ -22,6 +22,12 @@ pub fn wide_model(run: impl Fn() + Sync + Send + 'static) {
     explore(1, run);
 }
 
+/// [`model`] with three preemptions, for a few steps that the model plays itself: some windows open
+/// only where three things happen in them.
+pub fn deep_model(run: impl Fn() + Sync + Send + 'static) {
+    explore(3, run);
+}
+
 fn explore(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     let capped = builder.max_permutations.is_some() || builder.max_duration.is_some();

@@ -7,7 +7,8 @@
 //! | `cargo test`    | run a thousand times on real threads and real queues; so, under a sanitizer  |
 //!
 //! [`model`] is for two threads or three, [`wide_model`] for shapes in which loom affords one
-//! preemption less, and `crowd` for a dozen threads and more, which loom cannot have.
+//! preemption less, `deep_model` for steps that a model plays one by one, and `crowd` for a dozen
+//! threads and more, which loom cannot have.
 
 #[cfg(all(feature = "model-checking", not(any(loom, shuttle))))]
 compile_error!(
@@ -23,9 +24,9 @@ mod scheduled;
 mod stressed;
 
 #[cfg(loom)]
-pub use explored::{model, wide_model};
+pub use explored::{deep_model, model, wide_model};
 #[cfg(shuttle)]
-pub use scheduled::{crowd, model, pause, wide_model};
+pub use scheduled::{crowd, deep_model, model, pause, wide_model};
 #[cfg(not(any(loom, shuttle)))]
 pub use stressed::{crowd, model, pause, wide_model};
 

@@ -26,6 +26,11 @@ pub fn wide_model(run: impl Fn() + Sync + Send + 'static) {
     walk(1_000, run);
 }
 
+/// [`model`]: as above.
+pub fn deep_model(run: impl Fn() + Sync + Send + 'static) {
+    walk(1_000, run);
+}
+
 /// [`model`] for a dozen threads and more, under twice as many schedules.
 pub fn crowd(run: impl Fn() + Sync + Send + 'static) {
     walk(2_000, run);

@@ -13,9 +13,9 @@
 
 use super::pool::WakeAll;
 use super::wait::Event;
-use crate::sync::{Arc, AtomicUsize, Ordering, ordering_at, planted};
+use crate::sync::{Arc, AtomicUsize, Ordering, SetOnce, fence, ordering_at, planted};
 use std::fmt;
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
 
 const RUNNING: usize = 0;
 const CANCELLED: usize = 1;
@@ -41,7 +41,7 @@ const FAULTS: usize = 2;
 #[derive(Debug, Default)]
 pub struct Shutdown {
     state: AtomicUsize,
-    sleepers: OnceLock<Vec<Sleeping>>,
+    sleepers: SetOnce<Vec<Sleeping>>,
 }
 
 /// What is kept of a [`Wake`]. A pool holds the run's state and so must not be held by it; one that
@@ -108,7 +108,9 @@ impl Shutdown {
 
     /// Whether the run was cancelled, as opposed to running or poisoned.
     pub fn is_cancelled(&self) -> bool {
-        self.state.load(Ordering::Acquire) == CANCELLED
+        // Acquire: as in `is_stopped`.
+        self.state.load(ordering_at("shutdown.is_cancelled.acquire", Ordering::Acquire))
+            == CANCELLED
     }
 
     /// Asks all threads to leave. No effect on a run that is already stopped.
@@ -124,7 +126,9 @@ impl Shutdown {
 
     /// The number of the thread that failed first.
     pub fn first_fault(&self) -> Option<usize> {
-        self.state.load(Ordering::Acquire).checked_sub(FAULTS)
+        // Acquire: as in `is_stopped`.
+        let order = ordering_at("shutdown.first_fault.acquire", Ordering::Acquire);
+        self.state.load(order).checked_sub(FAULTS)
     }
 
     fn stop(&self, to: usize) -> bool {
@@ -138,6 +142,12 @@ impl Shutdown {
                 break;
             }
             from = now;
+        }
+        // A cancel may come while the run's sleepers are being named. Orders the state before the look at
+        // them; pairs with the fence of a sleeper's announcement, which comes after the naming: of the
+        // two one sees the other.
+        if !planted("shutdown.stop.fence") {
+            fence(Ordering::SeqCst);
         }
         // Also for the loser: the winner may not have come to its wakes yet, and its caller may
         // rely on them.

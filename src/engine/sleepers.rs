@@ -67,21 +67,30 @@ impl Sleepers {
         self.wake_fenced(wanted, self.limit);
     }
 
-    /// Wakes everyone, whatever the limit: something ended that all wait for.
+    /// Wakes everyone once, whatever the limit: something ended that all wait for. Who goes to sleep again
+    /// meanwhile has seen it.
     pub fn wake_all(&self) {
         if !planted("sleepers.wake_all.fence") {
             fence(Ordering::SeqCst);
         }
-        self.wake_fenced(usize::MAX, usize::MAX);
+        for (w, word) in self.words.iter().enumerate() {
+            // Relaxed, as in `claim`. The load spares a cache line that nobody sleeps in.
+            if word.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            let mut bits = word.swap(0, Ordering::Relaxed);
+            self.asleep.fetch_sub(bits.count_ones() as usize, Ordering::Relaxed);
+            while bits != 0 && !planted("sleepers.wake_all.unpark") {
+                self.parkers[w * BITS + bits.trailing_zeros() as usize].unpark();
+                bits &= bits - 1;
+            }
+        }
     }
 
     /// Wakes up to `wanted` of the sleepers `among`, whatever the limit. For work that not every worker
-    /// may do. How many were woken.
+    /// may do. How many were woken. The caller has fenced after publishing, or loses nothing if nobody
+    /// is woken.
     pub(super) fn wake_among(&self, among: &Range<usize>, wanted: usize) -> usize {
-        // As in `wake`.
-        if !planted("sleepers.wake_among.fence") {
-            fence(Ordering::SeqCst);
-        }
         for woken in 0..wanted {
             if self.asleep.load(Ordering::Relaxed) == 0 {
                 return woken;
@@ -109,7 +118,9 @@ impl Sleepers {
             && word.fetch_and(!bit, Ordering::Relaxed) & bit != 0
         {
             self.asleep.fetch_sub(1, Ordering::Relaxed);
-            self.parkers[index].unpark();
+            if !planted("sleepers.wake_at.unpark") {
+                self.parkers[index].unpark();
+            }
         }
     }
 

@@ -257,7 +257,7 @@ pub fn drive(
     loop {
         // Looked at after every announcement as well as after every item: a stop that comes
         // between announcing and sleeping has either been seen here or wakes the thread.
-        if seat.shutdown().is_stopped() && !planted("drive.stopped") {
+        if seat.shutdown().is_stopped() && !planted("stage.drive.stopped") {
             return alarm.off();
         }
         seat.at(stage.item());
@@ -302,7 +302,7 @@ impl Alarm<'_> {
 impl Drop for Alarm<'_> {
     fn drop(&mut self) {
         if let Some(seat) = self.0
-            && !planted("drive.alarm")
+            && !planted("stage.drive.alarm")
         {
             seat.fail();
         }

@@ -13,6 +13,7 @@ mod barrier;
 pub mod deque;
 mod exclusive;
 mod mutation;
+mod once;
 mod park;
 pub mod ring;
 mod spawn;
@@ -20,6 +21,7 @@ mod spawn;
 pub(crate) use barrier::{heavy_fence, light_fence, prepare};
 pub use exclusive::Exclusive;
 pub use mutation::{ordering_at, planted};
+pub(crate) use once::SetOnce;
 pub use park::Parker;
 pub use spawn::{JoinHandle, spawn_named};
 #[cfg(not(any(loom, shuttle)))]
@@ -74,8 +76,8 @@ mod std_cell {
     }
 }
 
-/// Tells the processor that this thread is polling; a no-op under a model checker,
-/// where nobody polls.
+/// Tells the processor that this thread is polling. Under loom a no-op, since nobody polls there; under
+/// shuttle others run meanwhile.
 ///
 /// ```
 /// use twelvefold::sync::{AtomicBool, Ordering, spin_hint};
@@ -89,6 +91,8 @@ mod std_cell {
 pub fn spin_hint() {
     #[cfg(not(any(loom, shuttle)))]
     std::hint::spin_loop();
+    #[cfg(shuttle)]
+    shuttle::hint::spin_loop();
 }
 
 /// Gives the rest of the time slice away.

@@ -18,12 +18,13 @@
 //! taken once; so after a park that ended for another reason (an earlier waker was slow) the sleeper
 //! leaves it again and looks again.
 
-use super::{Ordering, ordering_at, planted};
-
-#[cfg(any(loom, shuttle))]
-use stand_in::Token;
-#[cfg(not(any(loom, shuttle)))]
+use super::{Ordering, planted};
 use token::Token;
+
+#[cfg(not(any(loom, shuttle)))]
+use real::{AtomicPtr, Handle, Place};
+#[cfg(any(loom, shuttle))]
+use stand_in::{AtomicPtr, Handle, Place};
 
 /// Where a thread sleeps; see the module's text.
 ///
@@ -86,22 +87,78 @@ impl Parker {
 /// The order of the sleeper's swap. Release: whoever takes the handle may use it. Acquire: a waker
 /// that came first and found nothing has changed the word, and the look that follows sees it.
 fn leave_order() -> Ordering {
-    ordering_at("park.leave.order", Ordering::AcqRel)
+    if planted("park.leave.release") {
+        Ordering::Acquire
+    } else if planted("park.leave.acquire") {
+        Ordering::Release
+    } else {
+        Ordering::AcqRel
+    }
 }
 
 /// The order of the waker's swap: the other half of both.
 fn take_order() -> Ordering {
-    ordering_at("park.take.order", Ordering::AcqRel)
+    if planted("park.take.release") {
+        Ordering::Acquire
+    } else if planted("park.take.acquire") {
+        Ordering::Release
+    } else {
+        Ordering::AcqRel
+    }
 }
 
-#[cfg(not(any(loom, shuttle)))]
 mod token {
     #![expect(unsafe_code, reason = "a thread's handle is handed over through one atomic pointer")]
 
-    use super::{leave_order, take_order};
+    use super::{AtomicPtr, Handle, Place, leave_order, take_order};
     use std::ptr;
+
+    /// The handle of the thread that sleeps, or null.
+    #[derive(Debug, Default)]
+    pub(super) struct Token {
+        handle: AtomicPtr<Handle>,
+        place: Place,
+    }
+
+    impl Token {
+        /// Leaves the calling thread's handle for a waker.
+        pub(super) fn leave(&self) {
+            let before = self.handle.swap(self.place.mine(), leave_order());
+            // SAFETY: it is null or came from `mine`, and a swap takes each out once; the AcqRel swaps
+            // order its making before this use.
+            unsafe { Place::forget(before) };
+        }
+
+        pub(super) fn park(&self) {
+            self.place.park();
+        }
+
+        pub(super) fn unpark(&self) {
+            let sleeper = self.handle.swap(ptr::null_mut(), take_order());
+            if !sleeper.is_null() {
+                // SAFETY: as above.
+                unsafe { Place::unpark(sleeper) };
+            }
+        }
+    }
+
+    // loom sees no order by the counts of an `Arc`, so there nothing is swapped in a drop.
+    #[cfg(not(any(loom, shuttle)))]
+    impl Drop for Token {
+        fn drop(&mut self) {
+            // SAFETY: as above.
+            unsafe { Place::forget(*self.handle.get_mut()) };
+        }
+    }
+}
+
+#[cfg(not(any(loom, shuttle)))]
+mod real {
+    #![expect(unsafe_code, reason = "a handle's count goes through an atomic pointer")]
+
     use std::sync::Arc;
-    use std::sync::atomic::AtomicPtr;
+    pub(super) use std::sync::atomic::AtomicPtr;
+    pub(super) use std::thread::Thread as Handle;
     use std::thread::{self, Thread};
 
     thread_local! {
@@ -109,77 +166,111 @@ mod token {
         static MINE: Arc<Thread> = Arc::new(thread::current());
     }
 
-    /// The handle of the thread that sleeps, or null: `Arc::into_raw`, one count of it.
+    /// The standard library's place: each thread has it with it.
     #[derive(Debug, Default)]
-    pub(super) struct Token(AtomicPtr<Thread>);
+    pub(super) struct Place;
 
-    impl Token {
-        /// Leaves the calling thread's handle for a waker.
-        pub(super) fn leave(&self) {
+    impl Place {
+        /// The calling thread's handle, with a count of it.
+        pub(super) fn mine(&self) -> *mut Handle {
             // Past the end of the thread's own values a fresh handle does as well.
             let mine = MINE.try_with(Arc::clone).unwrap_or_else(|_| Arc::new(thread::current()));
-            drop(self.swap(Arc::into_raw(mine).cast_mut(), true));
+            Arc::into_raw(mine).cast_mut()
+        }
+
+        /// # Safety
+        /// `handle` is null, or came from `mine` and is given up once.
+        pub(super) unsafe fn forget(handle: *mut Handle) {
+            if !handle.is_null() {
+                // SAFETY: it came from `Arc::into_raw` and carries its count.
+                drop(unsafe { Arc::from_raw(handle) });
+            }
+        }
+
+        /// Wakes the thread and gives its handle up.
+        ///
+        /// # Safety
+        /// As `forget`, and it is not null.
+        pub(super) unsafe fn unpark(handle: *mut Handle) {
+            // SAFETY: as in `forget`.
+            unsafe { Arc::from_raw(handle) }.unpark();
         }
 
         pub(super) fn park(&self) {
             thread::park();
-        }
-
-        pub(super) fn unpark(&self) {
-            if let Some(sleeper) = self.swap(ptr::null_mut(), false) {
-                sleeper.unpark();
-            }
-        }
-
-        /// Puts `handle` in, which is null or came from `Arc::into_raw`, and takes out what was there.
-        fn swap(&self, handle: *mut Thread, leaves: bool) -> Option<Arc<Thread>> {
-            let order = if leaves { leave_order() } else { take_order() };
-            let before = self.0.swap(handle, order);
-            // SAFETY: every pointer put in is null or an `Arc::into_raw` whose count it carries, and
-            // a swap takes each out once; the AcqRel swaps order its making before this use.
-            (!before.is_null()).then(|| unsafe { Arc::from_raw(before) })
-        }
-    }
-
-    impl Drop for Token {
-        fn drop(&mut self) {
-            drop(self.swap(ptr::null_mut(), false));
         }
     }
 }
 
 #[cfg(any(loom, shuttle))]
 mod stand_in {
-    //! A flag stands for the handle: whoever does not find it wakes nobody, as in the real one.
+    //! A handle that is made anew each time, and read by whoever uses it: loom sees whether its making
+    //! is ordered before.
 
-    use super::{leave_order, take_order};
+    #![expect(unsafe_code, reason = "a cell that loom checks for races")]
+
+    use crate::sync::UnsafeCell;
+    use std::sync::{Arc, Mutex};
 
     #[cfg(loom)]
-    use loom::sync::{Notify, atomic::AtomicBool};
+    use loom::sync::Notify;
+    #[cfg(loom)]
+    pub(super) use loom::sync::atomic::AtomicPtr;
     #[cfg(shuttle)]
     use notify::Notify;
     #[cfg(shuttle)]
-    use shuttle::sync::atomic::AtomicBool;
+    pub(super) use shuttle::sync::atomic::AtomicPtr;
 
+    #[derive(Debug)]
+    pub(super) struct Handle(UnsafeCell<Option<Arc<Notify>>>);
+
+    /// Where a thread sleeps, and the handles that it has made, which live as long.
     #[derive(Debug, Default)]
-    pub(super) struct Token {
-        left: AtomicBool,
-        token: Notify,
+    pub(super) struct Place {
+        token: Arc<Notify>,
+        made: Mutex<Vec<Made>>,
     }
 
-    impl Token {
-        pub(super) fn leave(&self) {
-            self.left.swap(true, leave_order());
+    /// A box that is reached by pointers into it as well.
+    #[derive(Debug)]
+    struct Made(*mut Handle);
+
+    // SAFETY: what is shared of it is a cell that loom watches.
+    unsafe impl Send for Made {}
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            // SAFETY: it came from `Box::into_raw`, and its place is gone.
+            drop(unsafe { Box::from_raw(self.0) });
+        }
+    }
+
+    impl Place {
+        pub(super) fn mine(&self) -> *mut Handle {
+            let handle = Box::new(Handle(UnsafeCell::new(None)));
+            // SAFETY: nobody else has it yet.
+            handle.0.with_mut(|token| unsafe { *token = Some(self.token.clone()) });
+            let handle = Box::into_raw(handle);
+            self.made.lock().expect("nobody panics in here").push(Made(handle));
+            handle
+        }
+
+        /// # Safety
+        /// None is needed here.
+        pub(super) unsafe fn forget(_handle: *mut Handle) {}
+
+        /// # Safety
+        /// `handle` came from the `mine` of a place that is still there.
+        pub(super) unsafe fn unpark(handle: *mut Handle) {
+            // SAFETY: by the contract.
+            let handle = unsafe { &*handle };
+            // SAFETY: written where it was made, and never after.
+            let token = handle.0.with(|token| unsafe { (*token).clone() });
+            token.expect("written before it was left").notify();
         }
 
         pub(super) fn park(&self) {
             self.token.wait();
-        }
-
-        pub(super) fn unpark(&self) {
-            if self.left.swap(false, take_order()) {
-                self.token.notify();
-            }
         }
     }
 

@@ -54,6 +54,24 @@ fn a_close_that_is_polled_comes_after_the_last_item() {
     });
 }
 
+/// Both ends have gone, the sender last: whoever knows that by a look knows what it has counted.
+#[test]
+fn no_count_of_an_edge_shows_more_out_than_in() {
+    model(|| {
+        let (mut tx, mut rx) = ends(1);
+        let meter = tx.meter();
+        let receiver = spawn(move || {
+            assert_eq!(rx.recv(), Some(1));
+            drop(rx);
+            let count = meter.count();
+            assert!(count.items_in >= count.items_out + count.abandoned, "{count:?}");
+        });
+        tx.send(1).unwrap();
+        drop(tx);
+        receiver.join().unwrap();
+    });
+}
+
 /// The item comes between the receiver's last look and its sleep. The sender stays, so that no
 /// close wakes the receiver.
 #[test]

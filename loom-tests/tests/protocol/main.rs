@@ -21,5 +21,7 @@ mod pipeline;
 mod planted;
 mod pool;
 mod shutdown;
+#[cfg(any(loom, shuttle))]
+mod steps;
 mod support;
 mod workers;

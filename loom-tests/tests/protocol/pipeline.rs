@@ -2,9 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a run that fails is a failed test")]
 
-#[cfg(not(loom))]
 use crate::support::spawn;
-use loom_tests::wide_model;
+use loom_tests::{model, wide_model};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 #[cfg(not(loom))]
@@ -12,7 +11,7 @@ use twelvefold::engine::BoxError;
 use twelvefold::engine::pipeline::{Bell, Pipeline, Placement, Pull, Report, RunError};
 #[cfg(not(loom))]
 use twelvefold::engine::pipeline::{Out, Stage};
-use twelvefold::sync::Arc;
+use twelvefold::sync::{Arc, AtomicBool, Ordering};
 
 /// What reached the sink.
 type Seen = Arc<Mutex<Vec<u32>>>;
@@ -42,7 +41,19 @@ fn a_thread_for_the_source_and_one_for_the_sink_wake_each_other() {
     });
 }
 
-/// Three stages, three threads, one token: more states than a model checker gets through.
+/// One thread steps everything: nothing is left lying between two of its stages.
+#[cfg(not(shuttle))] // Its schedulers want two threads.
+#[test]
+fn one_thread_carries_every_item_to_the_sink() {
+    wide_model(|| {
+        let seen = Seen::default();
+        let built = Pipeline::from_iter("source", 0..2).map("map", |item| item + 1);
+        let run = built.sink("sink", seen_by(&seen)).threads(1).run();
+        check(run, &seen, &[1, 2]);
+    });
+}
+
+/// Three stages, three threads, one token: more states than loom gets through.
 #[cfg(not(loom))]
 #[test]
 fn a_token_that_goes_round_three_threads_is_never_lost() {
@@ -59,19 +70,31 @@ fn a_token_that_goes_round_three_threads_is_never_lost() {
     });
 }
 
-/// Both threads step everything: claims are contended, and tokens are taken in turn. More states than a
-/// model checker gets through.
-#[cfg(not(loom))]
+/// loom gets through one item where two threads step everything.
+const FEW: u32 = if cfg!(loom) { 1 } else { 2 };
+
+/// Both threads step everything: claims are contended, and tokens are taken in turn.
 #[test]
 fn two_threads_that_step_every_stage_keep_the_order() {
     wide_model(|| {
         let seen = Seen::default();
-        let run = Pipeline::from_iter("source", 0..2)
+        let run = Pipeline::from_iter("source", 0..FEW)
             .sink("sink", seen_by(&seen))
             .threads(2)
             .in_flight(2)
             .run();
-        check(run, &seen, &[0, 1]);
+        check(run, &seen, &Vec::from_iter(0..FEW));
+    });
+}
+
+/// The same with a stage that both may step at once.
+#[test]
+fn two_threads_share_a_stage_between_source_and_sink() {
+    wide_model(|| {
+        let seen = Seen::default();
+        let built = Pipeline::from_iter("source", 0..FEW).map("map", |item| item + 1);
+        let run = built.sink("sink", seen_by(&seen)).threads(2).in_flight(2).run();
+        check(run, &seen, &Vec::from_iter(1..=FEW));
     });
 }
 
@@ -109,7 +132,7 @@ impl Stage<u32> for Last {
     }
 }
 
-/// More states than a model checker gets through.
+/// More states than loom gets through: in `steps` the end is played.
 #[cfg(not(loom))]
 #[test]
 fn what_a_worker_holds_at_the_end_comes_out() {
@@ -178,31 +201,28 @@ fn what_a_source_gave_before_it_failed_arrives_and_then_the_run_ends() {
     });
 }
 
-/// An item fails while the other thread works or sleeps; the one before it arrives. More states than a
-/// model checker gets through.
-#[cfg(not(loom))]
+/// The last item fails while the other thread works or sleeps; one before it arrives.
 #[test]
 fn an_error_ends_the_run_with_balanced_books() {
     wide_model(|| {
-        let run = Pipeline::from_iter("source", 0..2)
-            .try_map("map", |item| if item == 1 { Err("planted") } else { Ok(item) })
+        let run = Pipeline::from_iter("source", 0..FEW)
+            .try_map("map", |item| if item == FEW - 1 { Err("planted") } else { Ok(item) })
             .sink("sink", drop)
             .threads(2)
             .in_flight(2)
             .run();
         let Err(RunError::Fault { fault, ledger, .. }) = run else { panic!("the error is lost") };
-        assert!(fault.item == Some(1) && ledger.balances);
+        assert!(fault.item == Some(u64::from(FEW - 1)) && ledger.balances);
     });
 }
 
-/// A cancel comes from outside, at any moment; the source waits for a ring that never comes.
-#[cfg(not(loom))] // The pipeline is made known to outsiders by a cell of the standard library's.
+/// A cancel comes from outside, at any moment, also before the run; the source waits for a ring that
+/// never comes.
 #[test]
 fn a_cancel_wakes_a_run_that_sleeps() {
-    wide_model(|| {
-        let pipeline = Pipeline::source("source", || Pull::<u32>::Later(Duration::MAX))
-            .sink("sink", drop)
-            .placement(Placement::ThreadPerStage);
+    model(|| {
+        let source = Pipeline::source("source", || Pull::<u32>::Later(Duration::MAX));
+        let pipeline = source.sink("sink", drop).threads(1);
         let canceller = pipeline.canceller();
         let outside = spawn(move || canceller.cancel());
         let report = pipeline.run().unwrap();
@@ -211,13 +231,36 @@ fn a_cancel_wakes_a_run_that_sleeps() {
     });
 }
 
+/// A ring comes from outside, at any moment, also before the run. The source then sees what it is for,
+/// even if that was written without any order of its own.
+#[test]
+fn a_ring_brings_what_it_is_for() {
+    model(|| {
+        let over = Arc::new(AtomicBool::new(false));
+        let source = Pipeline::source("source", {
+            let over = over.clone();
+            move || {
+                let over = over.load(Ordering::Relaxed);
+                if over { Pull::End } else { Pull::<u32>::Later(Duration::MAX) }
+            }
+        });
+        let bell = source.bell();
+        let pipeline = source.sink("sink", drop).threads(1);
+        let outside = spawn(move || {
+            over.store(true, Ordering::Relaxed);
+            bell.ring();
+        });
+        assert_eq!(pipeline.run().unwrap().items, 0);
+        outside.join().unwrap();
+    });
+}
+
 /// Somebody looks while items pass.
-#[cfg(not(loom))] // As above.
 #[test]
 fn no_snapshot_shows_more_out_than_in() {
     wide_model(|| {
         let pipeline = Pipeline::from_iter("source", 0..1).sink("sink", drop).in_flight(1);
-        let pipeline = pipeline.placement(Placement::ThreadPerStage);
+        let pipeline = pipeline.threads(1);
         let watch = pipeline.watch();
         let observer = spawn(move || {
             let snapshot = watch.snapshot();

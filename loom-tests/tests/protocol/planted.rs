@@ -9,7 +9,7 @@ use crate::child::{Case, Verdict, run_all};
 #[test]
 fn planted_bugs_are_found() {
     let found = [
-        ("drive.alarm", "crew::the_cause_is_reported_and_not_its_echo"),
+        ("stage.drive.alarm", "crew::the_cause_is_reported_and_not_its_echo"),
         ("edge.close.wake", "crowd::a_chain_of_a_dozen_stages_drains"),
         ("edge.recv.pop_again", "edge::the_last_item_is_seen_before_the_close"),
         ("pool.carry_off.wake", "crowd::a_dozen_tasks_that_wait_for_each_other_meet"),

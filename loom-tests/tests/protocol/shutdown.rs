@@ -46,6 +46,34 @@ fn a_poison_publishes_what_came_before_it() {
     });
 }
 
+/// What was written before a fault or a cancel is seen by whoever asks which of the two it was.
+#[test]
+fn who_knows_why_a_run_stops_sees_what_came_before() {
+    for cancels in [false, true] {
+        model(move || {
+            let shutdown = Arc::new(Shutdown::new());
+            let cell = Plain::shared();
+            let other = spawn({
+                let (shutdown, cell) = (shutdown.clone(), cell.clone());
+                move || {
+                    let knows = match cancels {
+                        true => shutdown.is_cancelled(),
+                        false => shutdown.first_fault().is_some(),
+                    };
+                    assert!(!knows || cell.get() == 1);
+                }
+            });
+            cell.add(1);
+            if cancels {
+                shutdown.cancel();
+            } else {
+                shutdown.poison(0);
+            }
+            other.join().unwrap();
+        });
+    }
+}
+
 /// Two threads fail at once: one of them is the first.
 #[test]
 fn two_poisons_have_one_winner() {

@@ -68,6 +68,25 @@ fn a_step_without_a_wake_ends() {
     });
 }
 
+/// The helper closes right after a step that wakes nobody, and leaves it to the leaf.
+#[test]
+fn a_close_after_a_step_that_wakes_nobody_drains() {
+    model(|| {
+        let (_, mut helper, mut leaves) = new_pool(1);
+        let cell = Plain::shared();
+        let leaf = leaves.remove(0);
+        let thread = spawn({
+            let cell = cell.clone();
+            move || work(leaf, |_, _| cell.add(1))
+        });
+        helper.expect_short();
+        helper.publish([0].into_iter());
+        helper.close();
+        thread.join().unwrap();
+        assert_eq!(cell.get(), 1);
+    });
+}
+
 /// Two tasks that wait for each other: the one that the helper does not run needs a leaf that is
 /// awake.
 #[test]

@@ -27,7 +27,7 @@ pub use sender::Sender;
 
 use super::wait::Event;
 use crate::sync::ring::{Consumer, ring};
-use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicBool, AtomicU32, AtomicU64, Ordering, UnsafeCell, ordering_at};
 use crossbeam_utils::CachePadded;
 use std::fmt;
 
@@ -190,7 +190,8 @@ impl<T: Send> Counted for Shared<T> {
         // Acquire: pairs with the AcqRel of both ends' drops, so that once both have gone what they
         // counted is final, and is shown as they counted it: it is the ledger.
         let both = SENDER_GONE | RECEIVER_GONE;
-        let running = self.gone.load(Ordering::Acquire) & both != both;
+        let order = ordering_at("edge.count.acquire", Ordering::Acquire);
+        let running = self.gone.load(order) & both != both;
         // Relaxed, all of them: the ends count after the act, so a snapshot may find an item out
         // that is not counted in yet. It was in, so it is counted here. Each of the three only grows,
         // and so does the larger of two that do.

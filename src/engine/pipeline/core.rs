@@ -1,10 +1,8 @@
 //! What the threads of a run share that knows no item type: tracks, tokens, admission, sleepers.
 //!
 //! **Bound.** The source may hold `in_flight` items in the pipeline and no more than there are tokens;
-//! the sink gives both back. **Waking.** A thread that publishes fences and looks at the next stage; it
-//! wakes another thread only where it may not step that stage itself. Threads that may step every
-//! stage need no wake to lose nothing: whoever is awake looks at all stages before it sleeps. They are
-//! woken to share the work, when somebody is about to be busy while more is ready.
+//! the sink gives both back. **Waking.** Who steps a stage looks after those whose stages may have
+//! become ready by it: see [`drive`](super::drive).
 
 use super::batch::Held;
 use super::cutoff::Cutoff;
@@ -14,7 +12,7 @@ use super::track::Track;
 use crate::engine::pin::Pins;
 use crate::engine::shutdown::Shutdown;
 use crate::sync::{
-    Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, fence, ordering_at, planted,
+    Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, UnsafeCell, ordering_at, planted,
 };
 use crossbeam_utils::CachePadded;
 use std::ops::Range;
@@ -246,13 +244,15 @@ impl Core {
         // of items given, or one that the claim then corrects.
         let made = self.admitted.load(Ordering::Relaxed);
         // Acquire: what the sink did with the items that left is over.
-        (self.in_flight + self.retired.load(Ordering::Acquire)).saturating_sub(made)
+        let order = ordering_at("core.room.acquire", Ordering::Acquire);
+        (self.in_flight + self.retired.load(order)).saturating_sub(made)
     }
 
     /// Whether the source could give an item now, as far as one can see without asking it.
     pub(super) fn admits(&self) -> bool {
         let wanted = || {
-            let due = self.gate.due.load(Ordering::Acquire);
+            // Relaxed: a hint; what a ring brings is acquired by `Gate::ask`.
+            let due = self.gate.due.load(Ordering::Relaxed);
             due <= ASKED || (due != u64::MAX && self.now() >= due)
         };
         self.end(0) == u64::MAX
@@ -267,12 +267,13 @@ impl Core {
     pub(super) fn postpone(&self, wait: std::time::Duration) {
         let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
         let due = self.now().saturating_add(wait).max(ASKED + 1);
-        // AcqRel: see `Gate::ring`.
-        let rung = Ordering::Relaxed;
+        // Relaxed: nothing is read because of it, and where somebody has rung, the next question
+        // acquires that. As a read-modify-write it goes on with a ring's release sequence.
+        let order = Ordering::Relaxed;
         if planted("core.postpone.rung") {
-            self.gate.due.swap(due, Ordering::AcqRel);
+            self.gate.due.swap(due, order);
         } else {
-            let _ = self.gate.due.compare_exchange(ASKED, due, Ordering::AcqRel, rung);
+            let _ = self.gate.due.compare_exchange(ASKED, due, order, order);
         }
     }
 
@@ -280,12 +281,11 @@ impl Core {
     pub(super) fn retire(&self, held: Held) {
         let items = self.head(&held).len;
         // Release: see `room`. A read-modify-write, since sinks of several threads follow each other.
-        self.retired.fetch_add(items, Ordering::Release);
+        self.retired.fetch_add(items, ordering_at("core.retire.release", Ordering::Release));
         if held.id() < self.tokens {
             let position = self.free.draw();
             self.free.publish(position, held);
         }
-        self.published();
     }
 
     // --- edges ---
@@ -300,24 +300,14 @@ impl Core {
         }
         let position = position.unwrap_or_else(|| lane.track.draw());
         lane.track.publish(position, held);
-        self.published();
-    }
-
-    /// Something became ready: orders the publication before this thread's next look at
-    /// the stages, and pairs with the fence of an announcement.
-    fn published(&self) {
-        if !planted("core.publish.fence") {
-            fence(Ordering::SeqCst);
-        }
     }
 
     /// Items of a token were taken from edge `e`.
     pub(super) fn took(&self, e: usize, items: u64) {
         self.lanes[e].depth.fetch_sub(items, Ordering::Relaxed);
         if self.lanes[e].limit != usize::MAX {
-            // AcqRel is not needed: it is a number, and the track carries the data.
+            // Relaxed: it is a number, and the track carries the data.
             self.lanes[e].reserved.fetch_sub(1, Ordering::Relaxed);
-            self.published();
         }
     }
 
@@ -354,8 +344,9 @@ impl Core {
 
     /// How many positions edge `e` has, if the source has ended.
     pub(super) fn end(&self, e: usize) -> u64 {
-        // Acquire: pairs with `close`.
-        self.lanes[e].end.load(ordering_at("core.end.acquire", Ordering::Acquire))
+        // Relaxed: it is a number. Whoever concludes from it that nothing will come has seen all
+        // positions before it taken, and reads nothing of what the source did.
+        self.lanes[e].end.load(Ordering::Relaxed)
     }
 
     /// The source has ended after `positions` batches.
@@ -365,8 +356,8 @@ impl Core {
             if e > 0 {
                 end += self.posts[e].farewells.len() as u64;
             }
-            // Release: what the source did is visible to who concludes from the end.
-            lane.end.store(end, ordering_at("core.close.release", Ordering::Release));
+            // Relaxed: see `end`; the wake fences.
+            lane.end.store(end, Ordering::Relaxed);
         }
         if !planted("core.close.wake") {
             self.gate.sleepers.wake_all();
@@ -377,8 +368,8 @@ impl Core {
 
     /// The sink has had everything.
     pub(super) fn finish(&self) {
-        // Release: pairs with `is_finished`.
-        self.finished.store(true, Ordering::Release);
+        // Relaxed: who leaves because of it reads nothing before it is joined; the wake fences.
+        self.finished.store(true, Ordering::Relaxed);
         if !planted("core.finish.wake") {
             self.gate.sleepers.wake_all();
         }
@@ -391,7 +382,7 @@ impl Core {
 
     /// Whether the threads may leave.
     pub(super) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// Thread `thread` met a fault in the token at `position`, and nothing from item `number` on is

@@ -1,5 +1,30 @@
 //! The loop of a thread: it steps whichever of its stages is ready, the one furthest down first, and
 //! sleeps only when none is.
+//!
+//! # No step is lost
+//!
+//! Before it sleeps a thread announces that, fences and looks at all stages that it may step, at whether
+//! the run is stopped, and at whether it is finished. A look that wrote something, be it in vain, counts
+//! as a step: it claimed a stage or reserved room, or reclaimed a token, and somebody else was faster.
+//! Others may have passed the stage just because of that. So it is followed by a new announcement, and
+//! **between its last announcement and its sleep a thread writes nothing.**
+//!
+//! After a step a thread fences, and looks at the neighbours that the step may have made ready. Where it may step such
+//! a stage itself, it will look at it again anyway; where not, it wakes a thread that may ([`Me::pass`]).
+//!
+//! Suppose that all sleep, and that stage S is ready. Let L be, among the threads that may step S, the
+//! last fence of the one whose last fence comes last. What those threads wrote, they wrote before it. Some
+//! of what makes S ready may have been written by others, who fenced after that; let W be the last of
+//! these fences.
+//!
+//! - W comes before L, or there is none: the look after L sees all that makes S ready, and no claim on it.
+//! - L comes before W: the look after W sees all that makes S ready, and that all who may step it sleep.
+//!   It wakes one of them.
+//!
+//! Either contradicts that all sleep. The end of the input, the end of the run and a stop are looked at in
+//! the same way; who brings them about wakes everybody.
+//!
+//! Waking others only to share the work ([`Me::before`]) is a question of speed, and needs no order.
 
 use super::batch::Held;
 use super::core::{Core, Post, ThreadMeter};
@@ -10,7 +35,7 @@ use crate::engine::drop_guarded;
 use crate::engine::error::{BoxError, Cause, Fault};
 use crate::engine::sleepers::Berth;
 use crate::engine::wait::{Sleeper, Waiter, census};
-use crate::sync::{AtomicU64, Ordering, planted};
+use crate::sync::{AtomicU64, Ordering, fence, planted};
 use std::cell::{Cell, RefCell};
 
 /// One stage of a run, shared by its threads.
@@ -30,7 +55,8 @@ pub(super) trait Node: Send + Sync {
 
 /// A stage as one thread steps it.
 pub(super) trait Hand {
-    /// Does a bounded piece of work without waiting. False: there was nothing to do.
+    /// Does a bounded piece of work without waiting. False: there was nothing to do, and nothing was
+    /// written that others could see.
     fn step(&mut self, me: &Me<'_>) -> bool;
 }
 
@@ -69,9 +95,37 @@ const LOOK_PAUSES: u32 = 4;
 const SHARE_NS: u64 = 10_000;
 const BUSY_NS: u64 = 50_000;
 
+impl<'a> Me<'a> {
+    pub(super) fn new(
+        (core, nodes): (&'a Core, &'a Nodes<'a>),
+        thread: usize,
+        keep: Option<usize>,
+        outcome: &'a RefCell<Outcome>,
+    ) -> Self {
+        Me {
+            core,
+            nodes,
+            thread,
+            keep,
+            outcome,
+            berth: core.gate.sleepers.berth(thread),
+            announced: Cell::new(false),
+            last: Cell::new(core.now()),
+            busy_since: Cell::new(core.now()),
+        }
+    }
+}
+
 impl Me<'_> {
     fn meter(&self) -> &ThreadMeter {
         &self.core.threads[self.thread]
+    }
+
+    /// Items that it has taken as a worker of stage `s`.
+    #[cfg(any(loom, shuttle))]
+    pub(super) fn took(&self, s: usize) -> u64 {
+        let post = &self.core.posts[s];
+        post.meters[self.thread - post.threads.start].count().taken
     }
 
     /// One writer: load and store.
@@ -127,7 +181,11 @@ impl Me<'_> {
         self.announced.set(false);
         if !self.berth.retract() && !planted("drive.withdraw.pass_on") {
             // A wake was spent on this thread, which found something by itself: what the wake was for
-            // may be something else.
+            // may be something else. The fence orders the loss of the bit before the look at that: the
+            // waker has published it and fenced.
+            if !planted("drive.withdraw.fence") {
+                fence(Ordering::SeqCst);
+            }
             for (s, node) in self.nodes.iter().enumerate() {
                 if node.is_ready(self.core) {
                     self.wake(&self.core.posts[s]);
@@ -177,9 +235,14 @@ impl Me<'_> {
 
     /// After a step of stage `s`: wakes those who alone may do what became ready.
     fn pass(&self, s: usize) {
-        let last = self.nodes.len() - 1;
-        let next = if s == last { 0 } else { s + 1 };
-        for c in [next, s.saturating_sub(1)] {
+        let next = (s + 1) % self.nodes.len();
+        let before = Some(s.saturating_sub(1)).filter(|&before| before != next);
+        // Orders what the step wrote before the looks at those stages and at who sleeps; pairs with the
+        // fence of an announcement.
+        if !planted("drive.pass.fence") {
+            fence(Ordering::SeqCst);
+        }
+        for c in [Some(next), before].into_iter().flatten() {
             let post = &self.core.posts[c];
             let alone = c != s && !post.threads.contains(&self.thread);
             if alone && self.nodes[c].is_ready(self.core) && !planted("drive.pass.wake") {
@@ -199,40 +262,22 @@ pub(super) fn drive(
     outcome: &RefCell<Outcome>,
 ) {
     let _awake = census::Member::enter();
-    let me = Me {
-        core,
-        nodes,
-        thread,
-        keep,
-        outcome,
-        berth: core.gate.sleepers.berth(thread),
-        announced: Cell::new(false),
-        last: Cell::new(core.now()),
-        busy_since: Cell::new(core.now()),
-    };
-    // Furthest down first: what is nearly done is done, and buffers go back warm.
-    let own = |s: &usize| core.posts[*s].threads.contains(&thread);
-    let mut hands: Vec<(usize, Box<dyn Hand + '_>)> = (0..nodes.len())
-        .rev()
-        .filter(own)
-        .map(|s| (s, nodes[s].hand(thread - core.posts[s].threads.start)))
-        .collect();
-    let bunk = Bunk { me: &me };
+    let me = Me::new((core, nodes), thread, keep, outcome);
+    let mut hands = Hands::new(&me);
+    let bunk = me.bunk();
     let mut waiter = Waiter::new(&bunk);
     let mut idle = false;
     // Acquire, by `is_stopped`. Looked at after every announcement too, as in `stage::drive`.
-    while !core.shutdown.is_stopped() {
-        let stepped = hands.iter_mut().find_map(|(s, hand)| hand.step(&me).then_some(*s));
-        if let Some(s) = stepped {
-            Me::add(&me.meter().steps, 1);
-            me.pass(s);
+    while !core.shutdown.is_stopped() || waiter.is_announced() && planted("drive.loop.stopped") {
+        if hands.look(&me) {
             if idle {
                 idle = false;
                 waiter.reset();
             }
             continue;
         }
-        if core.is_finished() {
+        // After every announcement too.
+        if core.is_finished() && !(waiter.is_announced() && planted("drive.loop.finished")) {
             break;
         }
         idle = true;
@@ -241,6 +286,41 @@ pub(super) fn drive(
         }
         waiter.pause_after(LOOK_PAUSES);
         me.waited();
+    }
+}
+
+/// What one thread steps, furthest down first: what is nearly done is done, and buffers go back warm.
+pub(super) struct Hands<'a>(Vec<(usize, Box<dyn Hand + 'a>)>);
+
+impl<'a> Hands<'a> {
+    pub(super) fn new(me: &Me<'a>) -> Self {
+        let (core, nodes, thread) = (me.core, me.nodes, me.thread);
+        let own = |s: &usize| core.posts[*s].threads.contains(&thread);
+        let hand = |s: usize| (s, nodes[s].hand(thread - core.posts[s].threads.start));
+        Hands((0..nodes.len()).rev().filter(own).map(hand).collect())
+    }
+
+    /// Looks at all stages, and steps the first that is ready. False: none is.
+    fn look(&mut self, me: &Me<'_>) -> bool {
+        self.step(me, |_| true)
+    }
+
+    /// [`Hands::look`] at those stages that `wanted` names.
+    pub(super) fn step(&mut self, me: &Me<'_>, wanted: impl Fn(usize) -> bool) -> bool {
+        let mut hands = self.0.iter_mut().filter(|(s, _)| wanted(*s));
+        let stepped = hands.find_map(|(s, hand)| hand.step(me).then_some(*s));
+        if let Some(s) = stepped {
+            Me::add(&me.meter().steps, 1);
+            me.pass(s);
+        }
+        stepped.is_some()
+    }
+}
+
+impl<'a> Me<'a> {
+    /// Where it sleeps.
+    pub(super) fn bunk(&'a self) -> Bunk<'a> {
+        Bunk { me: self }
     }
 }
 
@@ -256,7 +336,7 @@ impl Me<'_> {
 }
 
 /// A thread's sleeping place in a run.
-struct Bunk<'a> {
+pub(super) struct Bunk<'a> {
     me: &'a Me<'a>,
 }
 
@@ -296,7 +376,8 @@ impl Bunk<'_> {
     /// Sleeps until the source is to be asked again, if it is and nobody else does.
     fn keep_time(&self) -> bool {
         let core = self.me.core;
-        let due = core.gate.due.load(Ordering::Acquire);
+        // Relaxed: only a time is read.
+        let due = core.gate.due.load(Ordering::Relaxed);
         let kept = core.gate.kept.load(Ordering::Relaxed);
         if !Gate::is_postponed(due) || due >= kept {
             return false;

@@ -2,7 +2,7 @@
 
 use crate::engine::pool::WakeAll;
 use crate::engine::sleepers::Sleepers;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence, ordering_at, planted};
 use std::ops::Range;
 
 /// Where the threads sleep, and when the source wants to be asked again.
@@ -40,17 +40,24 @@ impl Gate {
 
     /// The source is being asked: a ring from now on is for the time after this question.
     pub(super) fn ask(&self) {
-        // Acquire: pairs with the Release in `ring`; what was done before the ring is seen by the
-        // source.
-        self.due.swap(ASKED, Ordering::AcqRel);
+        // Acquire: pairs with the fence in `Bell::ring`; what was done before the ring is seen by the
+        // source. The swap finds the ring that led to this question, or one after it.
+        self.due.swap(ASKED, ordering_at("gate.ask.acquire", Ordering::Acquire));
     }
 
-    /// The source has something: it is asked at once.
+    /// The source has something: it is asked at once. The caller has fenced.
     pub(super) fn ring(&self) {
-        // Read-modify-writes all: a ring between question and answer makes the exchange in
-        // `Core::postpone` fail, and the source is asked again.
-        self.due.swap(0, Ordering::AcqRel);
-        self.sleepers.wake_among(&self.source, 1);
+        // Relaxed: that fence releases what the ring is for. Every write is a read-modify-write: a ring
+        // between question and answer makes the exchange in `Core::postpone` fail, and the source is
+        // asked again.
+        self.due.swap(0, Ordering::Relaxed);
+        // Orders the ring before the look at who sleeps; pairs with the fence of an announcement.
+        if !planted("gate.ring.fence") {
+            fence(Ordering::SeqCst);
+        }
+        if !planted("gate.ring.wake") {
+            self.sleepers.wake_among(&self.source, 1);
+        }
     }
 }
 

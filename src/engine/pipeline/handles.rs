@@ -5,8 +5,7 @@ use super::cutoff::Cutoff;
 use super::gate::Gate;
 use super::report::Snapshot;
 use crate::engine::shutdown::Shutdown;
-use crate::sync::Arc;
-use std::sync::OnceLock;
+use crate::sync::{Arc, Ordering, SetOnce, fence, planted};
 
 /// Ends a run from any thread; see [`Pipeline::canceller`](super::Pipeline::canceller).
 ///
@@ -68,11 +67,11 @@ impl Canceller {
 /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Watch(pub(super) Arc<OnceLock<Arc<Core>>>);
+pub struct Watch(pub(super) Arc<SetOnce<Arc<Core>>>);
 
 impl Watch {
     pub(super) fn new() -> Self {
-        Watch(Arc::new(OnceLock::new()))
+        Watch(Arc::new(SetOnce::new()))
     }
 
     /// The counters now; nothing before the run has begun. Takes no lock and holds nobody up.
@@ -104,15 +103,21 @@ impl Watch {
 /// # Ok::<(), twelvefold::engine::pipeline::RunError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct Bell(pub(super) Arc<OnceLock<Arc<Gate>>>);
+pub struct Bell(pub(super) Arc<SetOnce<Arc<Gate>>>);
 
 impl Bell {
     pub(super) fn new() -> Self {
-        Bell(Arc::new(OnceLock::new()))
+        Bell(Arc::new(SetOnce::new()))
     }
 
     /// Rings. Without effect before the run: the source is asked at its beginning anyway.
     pub fn ring(&self) {
+        // Orders what the ring is for before the look at whether there is a run; pairs with the fence in
+        // `Pipeline::plan`. So a ring that finds none is for what the run's first question sees. And
+        // releases it to the question that finds the ring; pairs with the Acquire in `Gate::ask`.
+        if !planted("handles.ring.fence") {
+            fence(Ordering::SeqCst);
+        }
         if let Some(gate) = self.0.get() {
             gate.ring();
         }

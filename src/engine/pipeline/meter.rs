@@ -79,8 +79,8 @@ impl WorkerCount {
 }
 
 /// One writer: load and store are enough, and Relaxed where nothing is concluded from it.
-fn add(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+fn add(counter: &AtomicU64, n: u64, order: Ordering) {
+    counter.store(counter.load(Ordering::Relaxed) + n, order);
 }
 
 impl WorkMeter {
@@ -89,7 +89,7 @@ impl WorkMeter {
         // Release: whoever reads it also sees that the items were made: the token's hand-off brought
         // that here. So no snapshot shows more taken than made.
         let order = ordering_at("meter.took.release", Ordering::Release);
-        self.taken.store(self.taken.load(Ordering::Relaxed) + items, order);
+        add(&self.taken, items, order);
         let stamps = self.taken_stamps.load(Ordering::Relaxed).wrapping_add(stamp);
         self.taken_stamps.store(stamps, Ordering::Relaxed);
     }
@@ -97,7 +97,7 @@ impl WorkMeter {
     /// A batch of `items` is about to be published; the stamp is its own.
     pub(super) fn makes(&self, items: u64, salt: u64) -> u64 {
         // Relaxed: the publication that follows is a Release.
-        add(&self.made, items);
+        add(&self.made, items, Ordering::Relaxed);
         let batches = self.batches.load(Ordering::Relaxed);
         let stamp = mixed(salt << 40 ^ batches).max(1);
         let stamps = self.made_stamps.load(Ordering::Relaxed).wrapping_add(stamp);
@@ -107,33 +107,33 @@ impl WorkMeter {
 
     /// What became of a batch's items.
     pub(super) fn ended(&self, finished: u64, failed: u64, abandoned: u64) {
-        // Release: pairs with the Acquire in `count`; the items were counted as taken before.
-        let order = ordering_at("meter.ended.release", Ordering::Release);
-        self.finished.store(self.finished.load(Ordering::Relaxed) + finished, order);
-        add(&self.failed, failed);
-        add(&self.abandoned, abandoned);
+        // Release, all: pairs with the Acquire in `count`; the items were counted as taken before.
+        let release = Ordering::Release;
+        add(&self.finished, finished, ordering_at("meter.finished.release", release));
+        add(&self.failed, failed, ordering_at("meter.failed.release", release));
+        add(&self.abandoned, abandoned, ordering_at("meter.abandoned.release", release));
     }
 
     /// A batch took `ns`.
     pub(super) fn worked(&self, ns: u64) {
-        add(&self.batches, 1);
-        add(&self.busy_ns, ns);
+        add(&self.batches, 1, Ordering::Relaxed);
+        add(&self.busy_ns, ns, Ordering::Relaxed);
     }
 
     /// The stage counted `bytes`.
     pub(super) fn bytes(&self, bytes: u64) {
-        add(&self.bytes, bytes);
+        add(&self.bytes, bytes, Ordering::Relaxed);
     }
 
-    /// The counters now. Ends are read before beginnings.
+    /// The counters now. Ends are read before beginnings, so that no worker shows more ended than taken.
     pub(super) fn count(&self) -> WorkerCount {
-        let order = ordering_at("meter.count.acquire", Ordering::Acquire);
-        let finished = self.finished.load(order);
+        // Acquire, all: pairs with the Release in `ended` and in `took`.
+        let acquire = Ordering::Acquire;
         WorkerCount {
-            finished,
-            failed: self.failed.load(Ordering::Relaxed),
-            abandoned: self.abandoned.load(Ordering::Relaxed),
-            taken: self.taken.load(order),
+            finished: self.finished.load(ordering_at("meter.count.finished", acquire)),
+            failed: self.failed.load(ordering_at("meter.count.failed", acquire)),
+            abandoned: self.abandoned.load(ordering_at("meter.count.abandoned", acquire)),
+            taken: self.taken.load(ordering_at("meter.count.taken", acquire)),
             made: self.made.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
             batches: self.batches.load(Ordering::Relaxed),

@@ -39,6 +39,9 @@ mod handles;
 mod meter;
 mod node;
 mod observe;
+#[cfg(any(loom, shuttle))]
+#[doc(hidden)]
+pub mod parts;
 mod report;
 mod run;
 mod settings;

@@ -8,7 +8,7 @@ use super::work::{Body, Run};
 use crate::engine::crew::catch;
 use crate::engine::drop_guarded;
 use crate::engine::error::{BoxError, Cause, Payload};
-use crate::sync::{Arc, AtomicBool, Ordering, planted};
+use crate::sync::{Arc, AtomicBool, Ordering, fence, planted};
 use std::marker::PhantomData;
 
 /// A stage's place: what it reads and writes, whoever steps it.
@@ -78,12 +78,24 @@ impl<'env, T: Send, U: Send> Place<'env, T, U> {
         }
         if let Some((position, _)) = &taken
             && self.says_goodbye
-            && position + 1 == core.end(self.stage - 1)
         {
-            // Nothing more will come: each worker has a last batch to make.
-            core.gate.sleepers.wake_all();
+            self.look_for_the_end(core, *position);
         }
         taken
+    }
+
+    /// The token at `position` has been taken: where it was the last, each worker has a batch of its own
+    /// to make, and may sleep.
+    fn look_for_the_end(&self, core: &Core, position: u64) {
+        // A worker that found no room for this token sleeps, although the source has ended. It may be
+        // ending just now, and wakes all, too. Orders the taking before the look at the end: either that
+        // look sees it, or whom the source wakes sees the taking.
+        if !planted("node.goodbye.fence") {
+            fence(Ordering::SeqCst);
+        }
+        if position + 1 == core.end(self.stage - 1) && !planted("node.goodbye.wake") {
+            core.gate.sleepers.wake_all();
+        }
     }
 
     /// Whether all that will ever come has been taken.
@@ -331,7 +343,10 @@ where
             node.place.say_goodbye(me, worker, self.man(), farewell);
             return true;
         }
-        let Some(taken) = node.place.take(core) else { return false };
+        let Some(taken) = node.place.take(core) else {
+            // Somebody was faster. Room was reserved meanwhile, which others may have missed.
+            return !planted("node.parallel.in_vain");
+        };
         let worker = self.worker;
         node.place.work(me, worker, self.man(), taken);
         true
@@ -430,6 +445,7 @@ where
         }
         let Some(mut body) = self.node.body.acquire() else { return false };
         let worked = body.with(|body| self.node.work(me, self.worker, body));
-        body.release() || worked
+        // In vain or not: others may have passed the stage because it was claimed.
+        worked || !planted("node.serial.in_vain")
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::crew::catch;
 use crate::engine::drop_guarded;
 use crate::engine::error::{Cause, Fault, Payload};
 use crate::engine::shutdown::Wake;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering, fence, planted};
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
@@ -51,8 +51,8 @@ impl fmt::Debug for Pipeline<'_> {
 }
 
 /// A pipeline that is built: what its threads share.
-struct Plan<'env> {
-    core: Arc<Core>,
+pub(super) struct Plan<'env> {
+    pub(super) core: Arc<Core>,
     nodes: Vec<Box<dyn super::drive::Node + 'env>>,
     keep: Option<usize>,
 }
@@ -156,7 +156,7 @@ impl<'env> Pipeline<'env> {
     }
 
     /// The threads of each stage, how many threads there are, and their names.
-    fn place(&self) -> (Vec<Range<usize>>, Vec<String>) {
+    pub(super) fn place(&self) -> (Vec<Range<usize>>, Vec<String>) {
         let wanted = |spec: &Spec<'_>| match spec.workers {
             Some(workers) => workers,
             None => self.settings.threads,
@@ -181,7 +181,7 @@ impl<'env> Pipeline<'env> {
         (self.specs.iter().map(place).collect(), names)
     }
 
-    fn plan(self, ranges: Vec<Range<usize>>, threads: usize) -> Plan<'env> {
+    pub(super) fn plan(self, ranges: Vec<Range<usize>>, threads: usize) -> Plan<'env> {
         let stages = self.specs.iter().zip(&ranges).map(|(spec, range)| {
             let farewells = match (spec.says_goodbye, spec.serial) {
                 (false, _) => 0,
@@ -220,6 +220,10 @@ impl<'env> Pipeline<'env> {
         // Set once each: a pipeline runs once.
         drop(self.watch.0.set(core.clone()));
         drop(self.bell.0.set(core.gate.clone()));
+        // Orders the bell before the first question to the source; pairs with the fence in `Bell::ring`.
+        if !planted("run.plan.fence") {
+            fence(Ordering::SeqCst);
+        }
         let keep = match self.settings.on_error {
             OnError::Stop => None,
             OnError::Collect(keep) => Some(keep),
@@ -285,12 +289,12 @@ impl Pipeline<'static> {
 }
 
 impl Plan<'_> {
-    fn nodes(&self) -> &Nodes<'_> {
+    pub(super) fn nodes(&self) -> &Nodes<'_> {
         &self.nodes
     }
 
     /// The body of thread `thread`.
-    fn drive(&self, thread: usize) -> Outcome {
+    pub(super) fn drive(&self, thread: usize) -> Outcome {
         self.core.pins.pin(thread);
         let outcome = RefCell::default();
         let driven = catch(|| drive(&self.core, self.nodes(), thread, self.keep, &outcome));

@@ -212,7 +212,6 @@ impl<T: Send, F: Feed<T> + Send> Node for Source<'_, T, F> {
                 state.spare = std::mem::take(tokens);
                 state.spare.reverse();
             });
-            state.release();
         }
     }
 
@@ -241,7 +240,8 @@ impl<T: Send, F: Feed<T> + Send> Hand for SourceHand<'_, T, F> {
         }
         let Some(mut state) = self.source.state.acquire() else { return false };
         let worked = state.with(|state| self.source.give(me, self.worker, state));
-        // Somebody wanted it meanwhile: another look.
-        state.release() || worked
+        // In vain or not: others may have passed the source because it was claimed, or its last token
+        // just reclaimed.
+        worked || !planted("source.in_vain")
     }
 }

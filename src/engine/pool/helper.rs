@@ -23,7 +23,7 @@ const WORTH_A_WAKE_NS: u64 = 20_000;
 /// each claim moves its cache lines from core to core.
 const ALONE_NS: u64 = 2_000;
 /// Tasks between two looks at the clock, which cost 25 ns each. A model's clock costs nothing.
-const CLOCK_EVERY: u32 = if cfg!(loom) { 1 } else { 8 };
+const CLOCK_EVERY: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 8 };
 /// After this time in a step that was thought to be short, what is left is worth a wake.
 const LONG_NS: u64 = 10_000;
 
@@ -157,9 +157,10 @@ impl<T: Send> Helper<T> {
         self.pace.expected = Some(0);
     }
 
-    /// No further step will come: leaves leave when no step is open.
+    /// No further step will come: leaves leave when no step is open. Tasks that this end has not claimed
+    /// are theirs.
     pub fn close(&self) {
-        self.leaf.pool.close();
+        self.leave_to_the_leaves();
     }
 
     /// Whether the step is over before a sleeper would have looked.
@@ -185,9 +186,20 @@ impl<T: Send> Helper<T> {
     }
 }
 
+impl<T> Helper<T> {
+    /// Closes the pool, and gives up what is left of a step that the leaves were to leave alone.
+    fn leave_to_the_leaves(&self) {
+        if self.alone {
+            // Relaxed: the close fences before it wakes: a leaf that goes to sleep sees it, or is woken.
+            self.leaf.pool.batch.store(BATCH, Ordering::Relaxed);
+        }
+        self.leaf.pool.close();
+    }
+}
+
 impl<T> Drop for Helper<T> {
     fn drop(&mut self) {
         // As a publisher that is dropped.
-        self.leaf.pool.close();
+        self.leave_to_the_leaves();
     }
 }
