@@ -56,13 +56,14 @@ fn parameters(layout: &Layout) -> Vec<f32> {
     params
 }
 
-/// Loss per token and gradient norm of each of ten steps.
-fn train(config: &Config, batch: usize, isa: Isa) -> Vec<(f64, f64)> {
+/// Loss per token and gradient norm of each of ten steps, with so many sequences in a group.
+fn train(config: &Config, batch: usize, group: usize, isa: Isa) -> Vec<(f64, f64)> {
     let layout = Layout::new(config);
     let mut params = parameters(&layout);
     let (mut m, mut v) = (vec![0.0; params.len()], vec![0.0; params.len()]);
-    let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(config)).collect();
-    let mut scratch = Scratch::new(config, isa);
+    let mut slots: Vec<Slot> =
+        (0..batch).step_by(group).map(|_| Slot::new(config, group)).collect();
+    let mut scratch = Scratch::new(config, group, isa);
     let (adamw, t) = (AdamW::default(), config.context);
     let mut history = Vec::new();
     for step in 0..10 {
@@ -74,8 +75,9 @@ fn train(config: &Config, batch: usize, isa: Isa) -> Vec<(f64, f64)> {
         let panels = pack(config, &params);
         let weights = Weights::new(config, &params, &panels);
         for (i, slot) in slots.iter_mut().enumerate() {
-            let (x, y) = (&stream[i * t..][..t], &stream[i * t + 1..][..t]);
-            loss += forward_backward(config, weights, x, y, scale, slot, &mut scratch);
+            let places = i * group..((i + 1) * group).min(batch);
+            let group = places.map(|i| (&stream[i * t..][..t], &stream[i * t + 1..][..t]));
+            loss += forward_backward(config, weights, group, scale, slot, &mut scratch);
         }
         let gradients: Vec<_> = tiles(config)
             .into_iter()
@@ -104,8 +106,9 @@ fn train(config: &Config, batch: usize, isa: Isa) -> Vec<(f64, f64)> {
 }
 
 fn compare(config: &Config, batch: usize, losses: &[f64], norms: &[f64]) {
-    for isa in Isa::available() {
-        let history = train(config, batch, isa);
+    let crews = Isa::available().into_iter().flat_map(|isa| [1, 2, batch].map(|g| (isa, g)));
+    for (isa, group) in crews {
+        let history = train(config, batch, group, isa);
         for (step, (loss, norm)) in history.into_iter().enumerate() {
             let (want, want_norm) = (losses[step], norms[step]);
             let off = (loss / want - 1.0).abs();

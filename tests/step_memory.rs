@@ -49,6 +49,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn plan(config: &Config, batch: usize) -> Plan {
+    let (adamw, isa) = (AdamW::default(), Isa::detect().unwrap());
+    Plan { config: *config, batch, micro_batches: 1, clip: 1.0, adamw, isa }
+}
+
 /// A model in training on `leaves` spheres.
 struct Trainer {
     spheres: Spheres,
@@ -58,8 +63,7 @@ struct Trainer {
 
 impl Trainer {
     fn new(config: Config, batch: usize, leaves: usize) -> Trainer {
-        let (adamw, isa) = (AdamW::default(), Isa::detect().unwrap());
-        let plan = Plan { config, batch, micro_batches: 1, clip: 1.0, adamw, isa };
+        let plan = plan(&config, batch);
         let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
         let params = Layout::new(&config).init(1);
         let (spheres, bodies) =
@@ -109,16 +113,20 @@ fn resident() -> usize {
 fn stated(config: &Config, batch: usize, at_work: usize) -> usize {
     let isa = Isa::detect().unwrap();
     let parameters = 16 * Layout::new(config).len() + 4 * panels_len(config);
-    let (slot, scratch) = (Slot::new(config).bytes(), Scratch::new(config, isa).bytes());
+    let plan = plan(config, batch);
+    let group = plan.sequences_per_task();
+    let (slot, scratch) =
+        (Slot::new(config, group).bytes(), Scratch::new(config, group, isa).bytes());
     let Config { vocab, layers, heads, width, context } = *config;
+    let rows = group * context;
     // The formulas in the comments of `Slot` and `Scratch`.
-    let formula = 4 * context * (layers * (16 * width + heads * context) + 2 * width + vocab);
+    let formula = 4 * rows * (layers * (16 * width + heads * context) + 2 * width + vocab);
     assert!(slot.abs_diff(formula) * 10 < slot, "a slot of {slot} bytes, stated {formula}");
     let hs = width / heads;
-    let sequences = (512 / context).clamp(1, 4);
-    let formula = 4 * context * ((7 + sequences) * width + 2 * hs + hs.max(32));
+    let slots = (512 / rows).clamp(1, 4);
+    let formula = 4 * ((7 + slots) * width * rows + (2 * hs + hs.max(32)) * context);
     assert!(scratch.abs_diff(formula) * 10 < scratch, "scratch of {scratch}, stated {formula}");
-    parameters + batch * slot + at_work * scratch
+    parameters + batch * slot / group + at_work * scratch
 }
 
 /// Gives the trainer back: what is freed might be taken again by the next one, uncounted.
@@ -153,11 +161,12 @@ fn check_allocations() {
 fn training_takes_the_memory_that_is_stated_and_asks_for_no_more() {
     let _watchdog = watchdog("memory");
     check_allocations();
-    // Most of it is the probabilities of the head; the parameters; the activations.
+    // Most of it is the probabilities of the head; the parameters; the activations; the same of groups.
     let trainers = [
         (Config { vocab: 12_000, layers: 2, heads: 4, width: 64, context: 128 }, 16),
         (Config { vocab: 4_000, layers: 4, heads: 4, width: 384, context: 32 }, 2),
         (Config { vocab: 300, layers: 6, heads: 4, width: 128, context: 256 }, 8),
+        (Config { vocab: 300, layers: 6, heads: 4, width: 128, context: 32 }, 72),
     ]
     .map(|(config, batch)| check_memory(config, batch));
     trainers.into_iter().for_each(Trainer::end);

@@ -12,7 +12,7 @@ use super::gemm::{DEPTH, Mat, MatMut, Panels, Write, matmul, matmul_sum, pack_tr
 use super::isa::{Isa, dispatch};
 use super::layout::wte_range;
 use super::math::{LANES, exp_down, ln};
-use super::slot::{Scratch, Slot, lanes_stride};
+use super::slot::{Scratch, Slot, lanes_stride, sequences};
 use super::{Config, IGNORE};
 use std::ops::Range;
 
@@ -30,9 +30,9 @@ pub(crate) fn tile_rows(config: &Config, k: usize) -> Range<usize> {
     k * TILE..((k + 1) * TILE).min(config.vocab)
 }
 
-/// The loss of a sequence, and the gradient to the final norm's output in `scratch.dnormed`.
+/// The loss of the slot's sequences, and the gradient to the final norm's output in `scratch.dnormed`.
 ///
-/// Fills `slot.prob` and `slot.factor`. Returns the sum over the trained targets of -ln p, in nats.
+/// Fills `slot.prob`, `slot.factor` and `slot.losses`. Returns the sum over the trained targets of -ln p, in nats.
 pub(crate) fn head_forward_backward(
     config: &Config,
     params: &[f32],
@@ -82,10 +82,10 @@ pub(crate) fn head_forward_backward(
             *d = *d * norm - w * slot.scale;
         }
     }
-    positions.loss(&slot.targets)
+    positions.losses(slot)
 }
 
-/// The loss of a sequence as [`head_forward_backward`] gives it, without any gradient.
+/// The loss as [`head_forward_backward`] gives it, without any gradient.
 pub(crate) fn head_loss(
     config: &Config,
     params: &[f32],
@@ -109,12 +109,12 @@ pub(crate) fn head_loss(
         positions.pick_targets(&slot.targets, logits, rows);
         exp_tile(isa, logits, &mut slot.factor[..ts], positions.lanes(ts));
     }
-    positions.loss(&slot.targets)
+    positions.losses(slot)
 }
 
 /// The output of the final norm: (T, C).
 fn final_normed<'a>(config: &Config, slot: &'a Slot) -> &'a [f32] {
-    let at = 2 * config.layers * config.context * config.width;
+    let at = 2 * config.layers * slot.room * config.width;
     &slot.normed[at..at + slot.len() * config.width]
 }
 
@@ -138,7 +138,7 @@ struct Lanes<'a> {
 }
 
 impl Positions {
-    /// Room for sequences of up to `t` tokens.
+    /// Room for `t` rows.
     pub(crate) fn new(t: usize) -> Positions {
         let room = || vec![0.0; lanes_stride(t)];
         let total = vec![0.0; lanes_stride(t)];
@@ -181,16 +181,21 @@ impl Positions {
         }
     }
 
-    /// Sum of -ln p(target) = ln(total) + largest - logit over the trained targets.
-    fn loss(&self, targets: &[u32]) -> f64 {
-        let mut loss = 0.0;
-        for (i, &target) in targets.iter().enumerate() {
-            if target != IGNORE {
-                let logit = f64::from(self.target_logit[i]);
-                loss += ln(self.total[i]) + f64::from(self.largest[i]) - logit;
+    /// Sums of -ln p(target) = ln(total) + largest - logit over the trained targets, by sequence; gives
+    /// their sum.
+    fn losses(&self, slot: &mut Slot) -> f64 {
+        slot.losses.clear();
+        for rows in sequences(&slot.ends) {
+            let mut loss = 0.0;
+            for i in rows {
+                if slot.targets[i] != IGNORE {
+                    let logit = f64::from(self.target_logit[i]);
+                    loss += ln(self.total[i]) + f64::from(self.largest[i]) - logit;
+                }
             }
+            slot.losses.push(loss);
         }
-        loss
+        slot.losses.iter().sum()
     }
 }
 
@@ -285,18 +290,19 @@ pub(crate) fn head_weight_gradient<'a>(
     scaled: &mut [f32],
 ) {
     let c = config.width;
-    let (n, at_once) = (dwte.len() / c, sequences_at_once(config.context));
+    let Some(room) = slots.clone().map(|slot| slot.room).max() else { return };
+    let (n, at_once) = (dwte.len() / c, slots_at_once(room));
     let all = slots.clone();
     let mut write = Write::Set;
     while slots.clone().next().is_some() {
         let some = slots.clone().take(at_once);
         slots.nth(at_once - 1);
-        for (slot, scaled) in some.clone().zip(scaled.chunks_exact_mut(config.context * c)) {
+        for (slot, scaled) in some.clone().zip(scaled.chunks_exact_mut(room * c)) {
             let factor = &slot.factor[v0 / TILE * lanes_stride(slot.len())..][..slot.len()];
             scale_rows(isa, &mut scaled[..slot.len() * c], final_normed(config, slot), factor, c);
         }
-        // The rows of a product lie alike: those of a shorter sequence are closer to each other.
-        let mut parts = some.zip(scaled.chunks_exact(config.context * c)).peekable();
+        // The rows of a product lie alike: those of a slot with fewer are closer to each other.
+        let mut parts = some.zip(scaled.chunks_exact(room * c)).peekable();
         while let Some((first, _)) = parts.peek() {
             let (t, ts) = (first.len(), lanes_stride(first.len()));
             let alike = std::iter::from_fn(|| parts.next_if(|(slot, _)| slot.len() == t));
@@ -321,14 +327,14 @@ pub(crate) fn head_weight_gradient<'a>(
     }
 }
 
-/// Sequences whose terms share a block of the product's depth.
-fn sequences_at_once(context: usize) -> usize {
-    (DEPTH / context).clamp(1, 4)
+/// Slots of so many rows whose terms share a block of the product's depth.
+fn slots_at_once(room: usize) -> usize {
+    (DEPTH / room).clamp(1, 4)
 }
 
-/// Elements of the scratch of [`head_weight_gradient`].
-pub(crate) fn scaled_len(config: &Config) -> usize {
-    sequences_at_once(config.context) * config.context * config.width
+/// Elements of the scratch of [`head_weight_gradient`], for slots of `room` rows.
+pub(crate) fn scaled_len(config: &Config, room: usize) -> usize {
+    slots_at_once(room) * room * config.width
 }
 
 dispatch! {

@@ -9,7 +9,7 @@
 //!
 //! | phase | one task is | call | reads | writes |
 //! |---|---|---|---|---|
-//! | A | one sequence | [`forward_backward`] | parameters | its [`Slot`] |
+//! | A | a group of sequences | [`forward_backward`] | parameters | its [`Slot`] |
 //! | B | one [`Tile`] of the parameters | [`weight_gradient`] | all slots | the tile's gradient |
 //!
 //! Every sum has one order, fixed by the [`Config`] and the slots' order alone.
@@ -22,7 +22,7 @@
 //! |---|---|
 //! | `config` | the sizes |
 //! | `layout` | the flat parameter vector: names, shapes, offsets, first values |
-//! | `slot` | what phase A keeps of a sequence; scratch |
+//! | `slot` | what phase A keeps of sequences; scratch |
 //! | `gpt` | phase A, evaluation, logits for sampling |
 //! | `head` | the tied head, over tiles of the vocabulary |
 //! | `attention`, `layernorm`, `gelu`, `linear` | the layers |
@@ -65,21 +65,22 @@ pub use layout::{Layout, Tensor};
 pub use panels::{PanelPart, Weights, pack, panels_len};
 pub use parts::{Part, PartTimes};
 pub use random::Random;
-pub use slot::{Scratch, Slot};
+pub use slot::{Scratch, Sequence, Slot};
 pub use tiles::{Tile, tiles, weight_gradient};
 
 /// A target that is not trained: no loss, no gradient.
 ///
 /// ```
 /// use twelvefold::model::{
-///     Config, IGNORE, Isa, Layout, Scratch, Slot, Weights, forward_loss, pack,
+///     Config, IGNORE, Isa, Layout, Scratch, Sequence, Slot, Weights, forward_loss, pack,
 /// };
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let params = Layout::new(&config).init(1);
 /// let panels = pack(&config, &params);
 /// let weights = Weights::new(&config, &params, &panels);
-/// let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, Isa::detect()?));
-/// let loss = forward_loss(&config, weights, &[1, 2], &[IGNORE; 2], &mut slot, &mut scratch);
+/// let (mut slot, mut scratch) = (Slot::new(&config, 1), Scratch::new(&config, 1, Isa::detect()?));
+/// let sequence: Sequence<'_> = (&[1, 2], &[IGNORE; 2]);
+/// let loss = forward_loss(&config, weights, [sequence], &mut slot, &mut scratch);
 /// assert_eq!(loss, 0.0);
 /// # Ok::<(), twelvefold::Error>(())
 /// ```

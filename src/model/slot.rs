@@ -1,7 +1,7 @@
-//! What phase A keeps of one sequence for phase B, and the scratch of a thread.
+//! What phase A keeps of a group of sequences for phase B, and the scratch of a thread.
 //!
-//! Both are allocated once and hold the longest sequence; a shorter one uses the front of each
-//! buffer.
+//! Both are allocated once and hold as many of the longest sequences as they were made for. The rows of
+//! a sequence follow those of the one before; fewer rows use the front of each buffer.
 
 use super::attention::AttentionScratch;
 use super::floats::Floats;
@@ -11,6 +11,7 @@ use super::layout::VECTORS;
 use super::math::LANES;
 use super::{Config, Isa, PartTimes};
 use std::fmt;
+use std::ops::Range;
 
 /// Distance between rows of `t` positions that are worked on a register at a time: whole registers.
 pub(crate) fn lanes_stride(t: usize) -> usize {
@@ -23,20 +24,50 @@ pub(crate) fn row_stride(n: usize) -> usize {
     if n >= 1024 && n.is_multiple_of(512) { n + LANES } else { n }
 }
 
-/// The activations and their gradients of one sequence: written by phase A, read by phase B.
+/// The inputs of a sequence and as many targets.
 ///
-/// About `4 (L (16 C T + NH T^2) + 2 C T + V T)` bytes, T the context: 31 MB at V 50,257, L 4, NH 4,
-/// C 128, T 128. The backward pass writes its gradients over what it no longer needs.
+/// ```
+/// use twelvefold::model::Sequence;
+/// let stream = [5, 6, 7, 8];
+/// let (inputs, targets): Sequence<'_> = (&stream[..3], &stream[1..]);
+/// assert_eq!(inputs.len(), targets.len());
+/// ```
+pub type Sequence<'a> = (&'a [u32], &'a [u32]);
+
+/// The rows of each sequence, where it is known at which row each ends.
+pub(crate) fn sequences(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
+    let mut start = 0;
+    ends.iter().map(move |&end| std::mem::replace(&mut start, end)..end)
+}
+
+/// Where the probabilities of one sequence in one block lie, the `i`th of them.
+pub(crate) fn att_part(config: &Config, i: usize) -> Range<usize> {
+    let len = config.heads * config.context * lanes_stride(config.context);
+    i * len..(i + 1) * len
+}
+
+/// The activations and their gradients of a group of sequences: written by phase A, read by phase B.
+///
+/// Of each about `4 (L (16 C T + NH T^2) + 2 C T + V T)` bytes, T the context: 31 MB at V 50,257, L 4,
+/// NH 4, C 128, T 128. The backward pass writes its gradients over what it no longer needs. In the
+/// shapes below T stands for the rows of all sequences, save those of `att`.
 ///
 /// ```
 /// use twelvefold::model::{Config, Slot};
-/// let slot = Slot::new(&Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 });
-/// assert!(slot.bytes() > 0);
+/// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
+/// assert!(Slot::new(&config, 3).bytes() > Slot::new(&config, 1).bytes());
 /// ```
 pub struct Slot {
-    /// (T) tokens and targets of the sequence; their number is T.
+    /// The most sequences, and the most rows.
+    pub(crate) most: usize,
+    pub(crate) room: usize,
+    /// (T) tokens and targets of the sequences, one after another; their number is T.
     pub(crate) inputs: Vec<u32>,
     pub(crate) targets: Vec<u32>,
+    /// At which row each sequence ends.
+    pub(crate) ends: Vec<usize>,
+    /// The loss of each sequence, in nats.
+    pub(crate) losses: Vec<f64>,
     /// Factor of the loss whose gradient is taken.
     pub(crate) scale: f32,
     /// (2L + 1, T, C): the residual stream: embedding, then after attention and MLP of each block.
@@ -48,7 +79,7 @@ pub struct Slot {
     pub(crate) normed: Floats,
     /// (L, T, 3C), rows at [`row_stride`]: queries, keys and values; then their gradients.
     pub(crate) qkv: Floats,
-    /// (L, NH, T, T) by key and query, rows at [`lanes_stride`]: the probabilities, and after the
+    /// (L, sequences, NH, T, T) by key and query, rows at [`lanes_stride`]: the probabilities, and after the
     /// backward pass the gradients of the scores.
     pub(crate) att: Floats,
     /// (L, T, C): the heads' outputs side by side.
@@ -66,20 +97,25 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Room for a sequence of up to `config.context` tokens.
-    pub fn new(config: &Config) -> Slot {
-        let Config { layers: l, heads: nh, width: c, context: t, .. } = *config;
+    /// Room for so many sequences of up to `config.context` tokens.
+    pub fn new(config: &Config, sequences: usize) -> Slot {
+        let Config { layers: l, width: c, .. } = *config;
         let room = |n: usize| Floats::new(n);
+        let t = sequences * config.context;
         let (ts, wide) = (lanes_stride(t), |n: usize| l * t * row_stride(n));
         Slot {
+            most: sequences,
+            room: t,
             inputs: Vec::with_capacity(t),
             targets: Vec::with_capacity(t),
+            ends: Vec::with_capacity(sequences),
+            losses: Vec::with_capacity(sequences),
             scale: 0.0,
             residual: room((2 * l + 1) * t * c),
             norms: room((2 * l + 1) * 2 * t),
             normed: room((2 * l + 1) * t * c),
             qkv: room(wide(3 * c)),
-            att: room(l * nh * t * ts),
+            att: room(att_part(config, l * sequences).start),
             heads: room(l * t * c),
             hidden: room(wide(4 * c)),
             active: room(wide(4 * c)),
@@ -106,28 +142,50 @@ impl Slot {
         ];
         let words = floats.iter().map(|f| f.len()).sum::<usize>();
         4 * (words + self.inputs.capacity() + self.targets.capacity())
+            + 8 * (self.ends.capacity() + self.losses.capacity())
     }
 
-    /// T: length of the sequence that is in the slot.
+    /// T: rows of all sequences that are in the slot.
     pub(crate) fn len(&self) -> usize {
         self.inputs.len()
     }
 
-    /// Takes a new sequence.
+    /// The loss of each sequence that is in the slot, in nats: the sum over its trained targets.
+    ///
+    /// ```
+    /// use twelvefold::model::{Config, Slot};
+    /// let slot = Slot::new(&Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 }, 3);
+    /// assert_eq!(slot.losses(), []); // There is none so far.
+    /// ```
+    pub fn losses(&self) -> &[f64] {
+        &self.losses
+    }
+
+    /// Takes new sequences.
     ///
     /// # Panics
-    /// Where it does not fit the model.
-    pub(crate) fn load(&mut self, config: &Config, inputs: &[u32], targets: &[u32], scale: f32) {
-        assert!(inputs.len() <= config.context, "{} tokens exceed the context", inputs.len());
-        assert!(inputs.len() == targets.len(), "as many targets as inputs");
-        let known = |&token: &u32| (token as usize) < config.vocab;
-        assert!(inputs.iter().all(known), "a token outside the vocabulary");
-        let mut trained = targets.iter().filter(|&&t| t != super::IGNORE);
-        assert!(trained.all(known), "a target outside the vocabulary");
+    /// Where one does not fit the model, or there are too many.
+    pub(crate) fn load<'a>(
+        &mut self,
+        config: &Config,
+        sequences: impl IntoIterator<Item = Sequence<'a>>,
+        scale: f32,
+    ) {
         self.inputs.clear();
-        self.inputs.extend_from_slice(inputs);
         self.targets.clear();
-        self.targets.extend_from_slice(targets);
+        self.ends.clear();
+        for (inputs, targets) in sequences {
+            assert!(self.ends.len() < self.most, "more than {} sequences", self.most);
+            assert!(inputs.len() <= config.context, "{} tokens exceed the context", inputs.len());
+            assert!(inputs.len() == targets.len(), "as many targets as inputs");
+            let known = |&token: &u32| (token as usize) < config.vocab;
+            assert!(inputs.iter().all(known), "a token outside the vocabulary");
+            let mut trained = targets.iter().filter(|&&t| t != super::IGNORE);
+            assert!(trained.all(known), "a target outside the vocabulary");
+            self.inputs.extend_from_slice(inputs);
+            self.targets.extend_from_slice(targets);
+            self.ends.push(self.inputs.len());
+        }
         self.scale = scale;
     }
 }
@@ -138,12 +196,13 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// Scratch of one thread, of the size of a tile, and the kernels it runs.
+/// Scratch of one thread, of the size of a tile, and the kernels it runs. T stands for the rows of a
+/// slot.
 ///
 /// ```
 /// use twelvefold::model::{Config, Isa, Scratch};
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
-/// let scratch = Scratch::new(&config, Isa::detect()?);
+/// let scratch = Scratch::new(&config, 1, Isa::detect()?);
 /// assert_eq!(scratch.isa(), Isa::detect()?);
 /// assert!(scratch.bytes() > 0);
 /// # Ok::<(), twelvefold::Error>(())
@@ -166,9 +225,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Scratch for one thread that runs the kernels of `isa`.
-    pub fn new(config: &Config, isa: Isa) -> Scratch {
-        let Config { width: c, context: t, .. } = *config;
+    /// Scratch for one thread that runs the kernels of `isa`, on slots of so many sequences.
+    pub fn new(config: &Config, sequences: usize, isa: Isa) -> Scratch {
+        let (c, t) = (config.width, sequences * config.context);
         Scratch {
             isa,
             dnormed: Floats::new(t * c),
@@ -176,14 +235,14 @@ impl Scratch {
             panels: Floats::new(panels_len(c, t)),
             dactive: Floats::new(t * row_stride(4 * c)),
             attention: AttentionScratch::new(config),
-            scaled: Floats::new(scaled_len(config)),
+            scaled: Floats::new(scaled_len(config, t)),
             positions: Positions::new(t),
             times: PartTimes::default(),
         }
     }
 
-    /// Memory of the buffers: about `4 T (7 C + 2 HS + max(HS, 32))` bytes, T the context, and for
-    /// the head's gradient the rows of C of as many sequences as have 512 tokens, from 1 to 4.
+    /// Memory of the buffers: about `4 (7 C T + (2 HS + max(HS, 32)) context)` bytes, T the rows of a
+    /// slot, and for the head's gradient the rows of C of as many slots as have 512, from 1 to 4.
     pub fn bytes(&self) -> usize {
         let floats = [&self.dnormed, &self.dheads, &self.panels, &self.dactive, &self.scaled];
         let words = floats.iter().map(|f| f.len()).sum::<usize>() + self.attention.len();

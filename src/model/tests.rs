@@ -1,9 +1,10 @@
 //! Tests of the whole model.
 
+use super::slot;
 use super::twin::{self, assert_close, cross_entropy, narrow, normal};
 use super::{
-    Config, IGNORE, Isa, Layout, Scratch, Slot, Weights, forward_backward, forward_logits,
-    forward_loss, pack, tiles, weight_gradient,
+    Config, IGNORE, Isa, Layout, Scratch, Sequence, Slot, Weights, forward_backward,
+    forward_logits, forward_loss, pack, tiles, weight_gradient,
 };
 
 /// No size is a multiple of a vector; 3 heads of width 7.
@@ -34,8 +35,25 @@ fn tokens(config: &Config, n: usize, seed: u32) -> Vec<u32> {
     (0..n as u32).map(|i| (i * i * 7 + i * 3 + seed * 5 + 1) % v).collect()
 }
 
-/// Runs phase A on each sequence and phase B on each tile, in the order given.
+fn borrow((inputs, targets): &(Vec<u32>, Vec<u32>)) -> Sequence<'_> {
+    (inputs, targets)
+}
+
+/// [`step_of`] groups of one sequence.
 fn step(
+    config: &Config,
+    params: &[f32],
+    sequences: &[(Vec<u32>, Vec<u32>)],
+    scale: f32,
+    isa: Isa,
+    reverse: bool,
+) -> (f64, Vec<f32>) {
+    step_of(1, config, params, sequences, scale, isa, reverse)
+}
+
+/// Runs phase A on each group of sequences and phase B on each tile, in the order given.
+fn step_of(
+    group: usize,
     config: &Config,
     params: &[f32],
     sequences: &[(Vec<u32>, Vec<u32>)],
@@ -45,17 +63,17 @@ fn step(
 ) -> (f64, Vec<f32>) {
     let panels = pack(config, params);
     let weights = Weights::new(config, params, &panels);
-    let mut scratch = Scratch::new(config, isa);
-    let mut slots: Vec<Slot> = sequences.iter().map(|_| Slot::new(config)).collect();
+    let groups: Vec<_> = sequences.chunks(group).collect();
+    let mut scratch = Scratch::new(config, group, isa);
+    let mut slots: Vec<Slot> = groups.iter().map(|_| Slot::new(config, group)).collect();
     let mut order: Vec<usize> = (0..slots.len()).collect();
     if reverse {
         order.reverse();
     }
     let mut losses = vec![0.0; slots.len()];
     for i in order {
-        let (inputs, targets) = &sequences[i];
-        let slot = &mut slots[i];
-        losses[i] = forward_backward(config, weights, inputs, targets, scale, slot, &mut scratch);
+        let (sequences, slot) = (groups[i].iter().map(borrow), &mut slots[i]);
+        losses[i] = forward_backward(config, weights, sequences, scale, slot, &mut scratch);
     }
     let mut gradient = vec![f32::NAN; params.len()];
     let mut list = tiles(config);
@@ -95,8 +113,11 @@ fn the_gradient_of_every_parameter_is_that_of_the_plain_twin() {
             |(x, y): &(Vec<u32>, Vec<u32>)| cross_entropy(&twin::logits(&config, params, x), y);
         scale * sequences.iter().map(of).sum::<f64>()
     };
-    for isa in Isa::available() {
-        let (sum, gradient) = step(&config, &narrow(&params), &sequences, scale as f32, isa, false);
+    let crews = Isa::available().into_iter().flat_map(|isa| [(isa, 1), (isa, 2)]);
+    for (isa, group) in crews {
+        let narrowed = narrow(&params);
+        let (sum, gradient) =
+            step_of(group, &config, &narrowed, &sequences, scale as f32, isa, false);
         let want = loss(&params);
         assert!((sum * scale / want - 1.0).abs() < 1e-6, "{isa:?}: loss {sum} for {want}");
         for tensor in Layout::new(&config).tensors() {
@@ -136,11 +157,11 @@ fn odd_sizes_give_the_loss_of_the_plain_twin() {
         let panels = pack(&config, &params);
         let weights = Weights::new(&config, &params, &panels);
         for isa in Isa::available() {
-            let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, isa));
-            let got =
-                forward_backward(&config, weights, &inputs, &targets, 1.0, &mut slot, &mut scratch);
+            let (mut slot, mut scratch) = (Slot::new(&config, 1), Scratch::new(&config, 1, isa));
+            let sequence: Sequence<'_> = (&inputs, &targets);
+            let got = forward_backward(&config, weights, [sequence], 1.0, &mut slot, &mut scratch);
             assert!((got / want - 1.0).abs() < 1e-5, "{config:?}: {got} for {want}");
-            let again = forward_loss(&config, weights, &inputs, &targets, &mut slot, &mut scratch);
+            let again = forward_loss(&config, weights, [sequence], &mut slot, &mut scratch);
             assert_eq!(got, again, "{config:?}: evaluation");
         }
     }
@@ -153,7 +174,7 @@ fn logits_are_those_of_the_plain_twin() {
     let narrowed = narrow(&params);
     let panels = pack(&config, &narrowed);
     let weights = Weights::new(&config, &narrowed, &panels);
-    let (mut slot, mut scratch) = (Slot::new(&config), Scratch::new(&config, best()));
+    let (mut slot, mut scratch) = (Slot::new(&config, 1), Scratch::new(&config, 1, best()));
     for n in 1..=config.context {
         let inputs = tokens(&config, n, 1);
         let want = twin::logits(&config, &params, &inputs);
@@ -170,11 +191,11 @@ fn a_changed_token_changes_nothing_before_it() {
     let params = narrow(&lively(&config));
     let panels = pack(&config, &params);
     let weights = Weights::new(&config, &params, &panels);
-    let mut scratch = Scratch::new(&config, best());
+    let mut scratch = Scratch::new(&config, 1, best());
     let inputs = tokens(&config, config.context, 1);
     let run = |inputs: &[u32], scratch: &mut Scratch| {
-        let mut slot = Slot::new(&config);
-        forward_loss(&config, weights, inputs, inputs, &mut slot, scratch);
+        let mut slot = Slot::new(&config, 1);
+        forward_loss(&config, weights, [(inputs, inputs)], &mut slot, scratch);
         let at = 2 * config.layers * config.context * config.width;
         slot.normed[at..].to_vec()
     };
@@ -245,14 +266,13 @@ fn a_slot_remembers_nothing_of_the_sequence_before() {
     let panels = pack(&config, &params);
     let weights = Weights::new(&config, &params, &panels);
     let sequences = two_sequences(&config);
-    let (short_x, short_y) = &sequences[1];
-    let mut scratch = Scratch::new(&config, best());
-    let mut used = Slot::new(&config);
-    let (x, y) = &sequences[0];
-    forward_backward(&config, weights, x, y, 0.5, &mut used, &mut scratch);
-    let mut fresh = Slot::new(&config);
+    let [long, short] = [0, 1].map(|i| borrow(&sequences[i]));
+    let mut scratch = Scratch::new(&config, 1, best());
+    let mut used = Slot::new(&config, 1);
+    forward_backward(&config, weights, [long], 0.5, &mut used, &mut scratch);
+    let mut fresh = Slot::new(&config, 1);
     for slot in [&mut used, &mut fresh] {
-        forward_backward(&config, weights, short_x, short_y, 0.5, slot, &mut scratch);
+        forward_backward(&config, weights, [short], 0.5, slot, &mut scratch);
     }
     for tile in tiles(&config) {
         let [a, b] = [&used, &fresh].map(|slot| {
@@ -262,6 +282,52 @@ fn a_slot_remembers_nothing_of_the_sequence_before() {
         });
         assert_eq!(a, b, "{tile:?}");
     }
+}
+
+/// Losses and the gradients of the residual stream, row by row; of the parameters', sums are made in
+/// another order.
+#[test]
+fn sequences_of_a_group_do_not_see_each_other() {
+    let config = Config { vocab: 700, layers: 2, heads: 2, width: 48, context: 70 };
+    let params = narrow(&lively(&config));
+    let panels = pack(&config, &params);
+    let weights = Weights::new(&config, &params, &panels);
+    let mut sequences = two_sequences(&config);
+    sequences.push((vec![], vec![]));
+    sequences.extend(two_sequences(&config));
+    for isa in Isa::available() {
+        let mut scratch = Scratch::new(&config, 5, isa);
+        let mut group = Slot::new(&config, 5);
+        let all = sequences.iter().map(borrow);
+        let sum = forward_backward(&config, weights, all.clone(), 0.5, &mut group, &mut scratch);
+        assert_eq!(sum, group.losses().iter().sum::<f64>());
+        let mut alone = Slot::new(&config, 1);
+        for ((rows, &loss), sequence) in slot::sequences(&group.ends).zip(group.losses()).zip(all) {
+            let (inputs, targets) = sequence;
+            let one = [(inputs, targets)];
+            forward_backward(&config, weights, one, 0.5, &mut alone, &mut scratch);
+            assert_eq!(alone.losses(), [loss], "{rows:?}, {}", isa.name());
+            for i in 0..=2 * config.layers {
+                let [all, one] = [&group, &alone].map(|slot| &slot.residual[i * slot.room * 48..]);
+                let all = &all[rows.start * 48..rows.end * 48];
+                assert!(*all == one[..all.len()], "part {i} of {rows:?}, {}", isa.name());
+            }
+            let one = [sequence];
+            forward_loss(&config, weights, one, &mut alone, &mut scratch);
+            assert_eq!(alone.losses(), [loss], "evaluation of {rows:?}");
+        }
+        let (_, gradient) = step_of(5, &config, &params, &sequences, 0.5, isa, false);
+        let (_, one_by_one) = step(&config, &params, &sequences, 0.5, isa, false);
+        let want: Vec<f64> = one_by_one.iter().map(|&g| f64::from(g)).collect();
+        assert_close(isa.name(), &gradient, &want, 1e-5);
+    }
+}
+
+#[test]
+#[should_panic(expected = "more than 2 sequences")]
+fn more_sequences_than_there_is_room_for_are_refused() {
+    let sequences = vec![(vec![1], vec![1]); 3];
+    Slot::new(&ODD, 2).load(&ODD, sequences.iter().map(borrow), 1.0);
 }
 
 #[test]
@@ -325,8 +391,9 @@ fn a_token_outside_the_vocabulary_is_refused_even_within_the_padding() {
     let params = narrow(&lively(&ODD));
     let panels = pack(&ODD, &params);
     let weights = Weights::new(&ODD, &params, &panels);
-    let (mut slot, mut scratch) = (Slot::new(&ODD), Scratch::new(&ODD, best()));
-    forward_loss(&ODD, weights, &[13], &[1], &mut slot, &mut scratch);
+    let (mut slot, mut scratch) = (Slot::new(&ODD, 1), Scratch::new(&ODD, 1, best()));
+    let sequence: Sequence<'_> = (&[13], &[1]);
+    forward_loss(&ODD, weights, [sequence], &mut slot, &mut scratch);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::gpt::part;
 use super::head::{TILE, head_weight_gradient};
 use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
 use super::panels::{MATRICES, PanelPart, parts};
-use super::slot::{Scratch, Slot, row_stride};
+use super::slot::{Scratch, Slot, row_stride, sequences};
 use std::ops::Range;
 
 /// Parameters that a tile holds at most, save for its least number of rows: half a megabyte of
@@ -185,8 +185,10 @@ pub fn weight_gradient<'a>(
         }
         Kind::Wpe { rows } => {
             for slot in slots {
-                let seen = rows.start.min(slot.len())..rows.end.min(slot.len());
-                add(grad, &slot.residual[seen.start * c..seen.end * c]);
+                for sequence in sequences(&slot.ends) {
+                    let at = |position: usize| (sequence.start + position).min(sequence.end) * c;
+                    add(grad, &slot.residual[at(rows.start)..at(rows.end)]);
+                }
             }
         }
         Kind::Vectors { layer } => {
@@ -225,7 +227,7 @@ fn add(grad: &mut [f32], part: &[f32]) {
     }
 }
 
-/// The rows of `wte` that the sequence read: each gets the gradient of its embedding.
+/// The rows of `wte` that the sequences read: each gets the gradient of its embedding.
 fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, slot: &Slot) {
     let c = config.width;
     for (&token, d) in slot.inputs.iter().zip(slot.residual.chunks_exact(c)) {
@@ -235,7 +237,7 @@ fn embedding_gradient(config: &Config, grad: &mut [f32], rows: &Range<usize>, sl
     }
 }
 
-/// x^T and dy of one sequence: their product is its part of dW, (rows of IC, OC).
+/// x^T and dy of one slot: their product is its part of dW, (rows of IC, OC).
 fn operands<'a>(
     config: &Config,
     (layer, place): (usize, usize),
@@ -247,27 +249,27 @@ fn operands<'a>(
     let (three, four) = (row_stride(3 * c), row_stride(4 * c));
     let (x, ic, dy, oc) = match place {
         place::ATTN_W => (
-            &slot.normed[part(config, 2 * layer, c, t)],
+            &slot.normed[part(slot.room, 2 * layer, c, t)],
             c,
-            &slot.qkv[part(config, layer, three, t)],
+            &slot.qkv[part(slot.room, layer, three, t)],
             three,
         ),
         place::ATTN_PROJ_W => (
-            &slot.heads[part(config, layer, c, t)],
+            &slot.heads[part(slot.room, layer, c, t)],
             c,
-            &slot.residual[part(config, 2 * layer + 1, c, t)],
+            &slot.residual[part(slot.room, 2 * layer + 1, c, t)],
             c,
         ),
         place::FC_W => (
-            &slot.normed[part(config, 2 * layer + 1, c, t)],
+            &slot.normed[part(slot.room, 2 * layer + 1, c, t)],
             c,
-            &slot.hidden[part(config, layer, four, t)],
+            &slot.hidden[part(slot.room, layer, four, t)],
             four,
         ),
         _ => (
-            &slot.active[part(config, layer, four, t)],
+            &slot.active[part(slot.room, layer, four, t)],
             four,
-            &slot.residual[part(config, 2 * layer + 2, c, t)],
+            &slot.residual[part(slot.room, 2 * layer + 2, c, t)],
             c,
         ),
     };

@@ -300,12 +300,13 @@ impl Sphere {
             crate::inject::hit(stage, id, item);
             let started = Instant::now();
             let plan = self.work.plan();
-            let scratch = scratch.get_or_insert_with(|| Scratch::new(&plan.config, plan.isa));
+            let new = || Scratch::new(&plan.config, plan.sequences_per_task(), plan.isa);
+            let scratch = scratch.get_or_insert_with(new);
             self.work.run(task, id, scratch);
             match task {
                 Task::Gradient(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
                 Task::Update(_) => scratch.times_mut().add_since(Part::Optimizer, started),
-                Task::Sequence(_) | Task::Loss(_) => {}
+                Task::Sequences(_) | Task::Losses(_) => {}
             }
             item += 1;
             let next = self.leaf.finish(&pool).map(|last| (last, self.work.next_phase(task)));

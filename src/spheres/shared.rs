@@ -2,12 +2,12 @@
 //!
 //! Phases follow each other, each opened by the last arriver of the one before
 //! ([`crate::engine::latch`]): what a phase wrote is visible to the next, and no two phases overlap.
-//! Within a phase every sequence and every tile is one task.
+//! Within a phase every slot and every tile is one task.
 //!
 //! | | phase A, evaluation | phase B | update |
 //! |---|---|---|---|
 //! | [`Shared`] parameters and panels | read by all | - | each range written by its tile's task |
-//! | [`Phased`] slots | each written by its sequence's task | read by all | - |
+//! | [`Phased`] slots | each written by its task | read by all | - |
 
 #![expect(unsafe_code, reason = "disjoint parts of shared memory are written by several spheres")]
 

@@ -1,9 +1,9 @@
-//! One step: phase A by sequence, phase B by output tile, the update by tile.
+//! One step: phase A by group of sequences, phase B by output tile, the update by tile.
 //!
 //! ```text
-//! publish ─▶ A: a sequence a task ─▶ B: a tile a task ─┬─▶ update: a tile a task ─▶ complete
-//!            ▲                                         │
-//!            └──────────── next micro-batch ◀──────────┘
+//! publish ─▶ A: a group a task ─▶ B: a tile a task ─┬─▶ update: a tile a task ─▶ complete
+//!            ▲                                      │
+//!            └────────── next micro-batch ◀─────────┘
 //! ```
 //!
 //! The last to finish a phase opens the next ([`Work::next_phase`]); the control sphere sleeps
@@ -14,22 +14,28 @@ use super::shared::{Phased, Shared};
 use super::tile::TileState;
 use crate::model::adamw::{AdamW, Update, clip_factor};
 use crate::model::{
-    Config, Floats, Isa, Scratch, Slot, Tile, Weights, forward_backward, forward_loss, pack, tiles,
-    weight_gradient,
+    Config, Floats, Isa, Scratch, Sequence, Slot, Tile, Weights, forward_backward, forward_loss,
+    pack, tiles, weight_gradient,
 };
 use atomic_refcell::AtomicRefCell;
+use std::ops::Range;
+
+/// Rows from which a task of phase A gains nothing by more of them.
+const ROWS: usize = 192;
+/// Tasks of phase A that are not made fewer, so that several spheres have some.
+const TASKS: usize = 6;
 
 /// What a leaf takes from a deque. The number is the slot's or the tile's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Phase A: forward and backward to the activations of one sequence.
-    Sequence(u32),
+    /// Phase A: forward and backward to the activations of one slot's sequences.
+    Sequences(u32),
     /// Phase B: the gradient of one tile over the micro-batch.
     Gradient(u32),
     /// AdamW on one tile.
     Update(u32),
-    /// Evaluation: the loss of one sequence.
-    Loss(u32),
+    /// Evaluation: the losses of one slot's sequences.
+    Losses(u32),
 }
 
 /// What a run's steps have in common.
@@ -59,6 +65,36 @@ pub struct Plan {
     pub adamw: AdamW,
     /// The kernels to run.
     pub isa: Isa,
+}
+
+impl Plan {
+    /// Sequences that a task of phase A takes at once: more than one where the context is short, since
+    /// each task reads all weights, and a product of few rows leaves parts of the registers idle.
+    ///
+    /// A function of the settings alone, so that the same sums are made on any number of spheres.
+    ///
+    /// ```
+    /// # use twelvefold::model::adamw::AdamW;
+    /// # use twelvefold::model::{Config, Isa};
+    /// # use twelvefold::spheres::Plan;
+    /// # let config = Config { vocab: 257, layers: 2, heads: 2, width: 32, context: 1024 };
+    /// # let (adamw, isa) = (AdamW::default(), Isa::detect()?);
+    /// let long = Plan { config, batch: 64, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let short = Plan { config: Config { context: 8, ..config }, ..long };
+    /// assert_eq!((long.sequences_per_task(), short.sequences_per_task()), (1, 10));
+    /// # Ok::<(), twelvefold::Error>(())
+    /// ```
+    pub fn sequences_per_task(&self) -> usize {
+        let most = (self.batch / TASKS).max(1);
+        let group = (ROWS / self.config.context).clamp(1, most);
+        // Groups of nearly one size.
+        self.batch.div_ceil(self.batch.div_ceil(group))
+    }
+
+    /// Tasks of phase A for so many sequences.
+    fn tasks(&self, sequences: usize) -> usize {
+        sequences.div_ceil(self.sequences_per_task())
+    }
 }
 
 /// What one step is given.
@@ -145,7 +181,7 @@ pub(super) struct Work {
     panels: Shared,
     tiles: Vec<Tile>,
     slots: Vec<Phased<Slot>>,
-    /// The loss of each slot, and the sphere that computed it.
+    /// The loss of each sequence, and the sphere that computed it.
     losses: Vec<AtomicRefCell<(f64, usize)>>,
     states: Vec<AtomicRefCell<TileState>>,
     open: AtomicRefCell<Open>,
@@ -156,10 +192,12 @@ impl Work {
     pub(super) fn new(plan: Plan, params: &[f32]) -> Self {
         let tiles = tiles(&plan.config);
         let state = |tile| AtomicRefCell::new(TileState::new(tile, plan.micro_batches));
+        let group = plan.sequences_per_task();
+        let slot = |first| Phased::new(Slot::new(&plan.config, group.min(plan.batch - first)));
         Work {
             states: tiles.iter().map(state).collect(),
             tiles,
-            slots: (0..plan.batch).map(|_| Phased::new(Slot::new(&plan.config))).collect(),
+            slots: (0..plan.batch).step_by(group).map(slot).collect(),
             losses: (0..plan.batch).map(|_| AtomicRefCell::new((0.0, 0))).collect(),
             params: Shared::new(Floats::from(params)),
             panels: Shared::new(Floats::from(&pack(&plan.config, params)[..])),
@@ -175,13 +213,13 @@ impl Work {
 
     /// Tasks of the largest phase.
     pub(super) fn largest_phase(&self) -> usize {
-        self.tiles.len().max(self.plan.batch)
+        self.tiles.len().max(self.slots.len())
     }
 
     /// Opens a training step; gives its first tasks. Nothing else may be open.
     pub(super) fn open_step(&self, job: &mut Job) -> impl ExactSizeIterator<Item = Task> + use<> {
         self.open_job(job);
-        sequences(self.rows(0))
+        (0..self.tasks(0) as u32).map(Task::Sequences)
     }
 
     /// Opens an evaluation of at most a micro-batch of sequences; gives its tasks.
@@ -190,7 +228,7 @@ impl Work {
         job: &mut Job,
     ) -> impl ExactSizeIterator<Item = Task> + use<> {
         self.open_job(job);
-        (0..self.rows(0) as u32).map(Task::Loss)
+        (0..self.tasks(0) as u32).map(Task::Losses)
     }
 
     fn open_job(&self, job: &mut Job) {
@@ -212,10 +250,10 @@ impl Work {
     /// Does one task on sphere `leaf`. `scratch` is the calling thread's own.
     pub(super) fn run(&self, task: Task, leaf: usize, scratch: &mut Scratch) {
         match task {
-            Task::Sequence(slot) => self.sequence(slot as usize, leaf, scratch),
+            Task::Sequences(slot) => self.sequences(slot as usize, leaf, scratch),
             Task::Gradient(tile) => self.gradient(tile as usize, leaf, scratch),
             Task::Update(tile) => self.update(tile as usize),
-            Task::Loss(slot) => self.loss(slot as usize, leaf, scratch),
+            Task::Losses(slot) => self.evaluate(slot as usize, leaf, scratch),
         }
     }
 
@@ -224,7 +262,7 @@ impl Work {
     pub(super) fn next_phase(&self, done: Task) -> Next {
         let mut open = self.open.borrow_mut();
         match done {
-            Task::Sequence(_) => {
+            Task::Sequences(_) => {
                 let rows = self.rows_of(&open, open.micro);
                 open.outcome.loss_sum += self.sum_losses(rows);
                 let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().0.is_finite());
@@ -236,7 +274,7 @@ impl Work {
             }
             Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
                 open.micro += 1;
-                Next::Sequences(self.rows_of(&open, open.micro) as u32)
+                Next::Sequences(self.plan.tasks(self.rows_of(&open, open.micro)) as u32)
             }
             Task::Gradient(_) => {
                 let squares = self.states.iter().map(|state| state.borrow().squares);
@@ -250,7 +288,7 @@ impl Work {
                 }
                 Next::Updates(self.tiles.len() as u32)
             }
-            Task::Loss(_) => {
+            Task::Losses(_) => {
                 open.outcome.loss_sum += self.sum_losses(self.rows_of(&open, 0));
                 Next::Complete
             }
@@ -296,42 +334,47 @@ impl Work {
     #[expect(unsafe_code, reason = "the task owns its slot")]
     #[expect(clippy::mut_from_ref, reason = "the task owns its slot")]
     fn slot(&self, slot: usize) -> &mut Slot {
-        // SAFETY: called by a sequence's one task of phase A or of an evaluation, once; phase B,
+        // SAFETY: called by a slot's one task of phase A or of an evaluation, once; phase B,
         // which reads the slots, is opened by phase A's last arriver.
         unsafe { self.slots[slot].write() }
     }
 
-    fn sequence(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
+    fn sequences(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
-        let (inputs, targets) = self.row(&open.job, open.micro, slot);
+        let places = self.places(&open, slot);
+        let rows = places.clone().map(|place| self.row(&open.job, open.micro, place));
         let scale = 1.0 / open.targets.max(1) as f32;
         let activations = self.slot(slot);
-        let loss = forward_backward(
-            &self.plan.config,
-            self.weights(),
-            inputs,
-            targets,
-            scale,
-            activations,
-            scratch,
-        );
-        *self.losses[slot].borrow_mut() = (crate::inject::loss(open.job.step, slot, loss), leaf);
+        forward_backward(&self.plan.config, self.weights(), rows, scale, activations, scratch);
+        for (place, &loss) in places.zip(activations.losses()) {
+            let loss = crate::inject::loss(open.job.step, place, loss);
+            *self.losses[place].borrow_mut() = (loss, leaf);
+        }
     }
 
-    fn loss(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
+    fn evaluate(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
-        let (inputs, targets) = self.row(&open.job, 0, slot);
-        let (config, activations) = (&self.plan.config, self.slot(slot));
-        let loss = forward_loss(config, self.weights(), inputs, targets, activations, scratch);
-        *self.losses[slot].borrow_mut() = (loss, leaf);
+        let places = self.places(&open, slot);
+        let rows = places.clone().map(|place| self.row(&open.job, 0, place));
+        let activations = self.slot(slot);
+        forward_loss(&self.plan.config, self.weights(), rows, activations, scratch);
+        for (place, &loss) in places.zip(activations.losses()) {
+            *self.losses[place].borrow_mut() = (loss, leaf);
+        }
+    }
+
+    /// The places in the open micro-batch that slot `slot` takes.
+    fn places(&self, open: &Open, slot: usize) -> Range<usize> {
+        let group = self.plan.sequences_per_task();
+        slot * group..((slot + 1) * group).min(self.rows_of(open, open.micro))
     }
 
     fn gradient(&self, tile: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
-        let rows = self.rows_of(&open, open.micro);
+        let tasks = self.plan.tasks(self.rows_of(&open, open.micro));
         let last = open.micro + 1 == self.micro_batches(&open);
         let mut state = self.states[tile].borrow_mut();
-        let slots = self.slots[..rows].iter().map(read_slot);
+        let slots = self.slots[..tasks].iter().map(read_slot);
         let grad = state.gradient_mut();
         weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
         state.fold(self.plan.isa, last);
@@ -365,18 +408,19 @@ impl Work {
         }
     }
 
-    /// The row of a job that slot `slot` takes in micro-batch `micro`, cut behind its last target.
-    fn row<'a>(&self, job: &'a Job, micro: usize, slot: usize) -> (&'a [u32], &'a [u32]) {
+    /// The row of a job at this place of micro-batch `micro`, cut behind its last target.
+    fn row<'a>(&self, job: &'a Job, micro: usize, place: usize) -> Sequence<'a> {
         let context = self.plan.config.context;
-        let first = (micro * self.plan.batch + slot) * context;
+        let first = (micro * self.plan.batch + place) * context;
         let targets = &job.targets[first..first + context];
         let trained = targets.iter().rposition(|&t| t != crate::model::IGNORE);
         let len = trained.map_or(0, |last| last + 1);
         (&job.inputs[first..first + len], &targets[..len])
     }
 
-    fn rows(&self, micro: usize) -> usize {
-        self.rows_of(&self.open.borrow(), micro)
+    /// Tasks of phase A in micro-batch `micro`.
+    fn tasks(&self, micro: usize) -> usize {
+        self.plan.tasks(self.rows_of(&self.open.borrow(), micro))
     }
 
     /// Sequences in micro-batch `micro`: all but a job's last are full.
@@ -389,7 +433,7 @@ impl Work {
         (open.job.inputs.len() / self.plan.config.context).div_ceil(self.plan.batch)
     }
 
-    /// The losses of the first `rows` slots, added in slot order.
+    /// The losses of the first `rows` sequences, added in their order.
     fn sum_losses(&self, rows: usize) -> f64 {
         self.losses[..rows].iter().map(|loss| loss.borrow().0).sum()
     }
@@ -408,7 +452,7 @@ impl Next {
     /// The tasks of the phase to open; `None` when the step is complete.
     pub(super) fn tasks(self) -> Option<impl ExactSizeIterator<Item = Task>> {
         let (count, task): (u32, fn(u32) -> Task) = match self {
-            Next::Sequences(n) => (n, Task::Sequence),
+            Next::Sequences(n) => (n, Task::Sequences),
             Next::Gradients(n) => (n, Task::Gradient),
             Next::Updates(n) => (n, Task::Update),
             Next::Complete => return None,
@@ -421,8 +465,4 @@ impl Next {
 fn read_slot(slot: &Phased<Slot>) -> &Slot {
     // SAFETY: called by tasks of phase B, in which nobody writes a slot.
     unsafe { slot.read() }
-}
-
-fn sequences(rows: usize) -> impl ExactSizeIterator<Item = Task> {
-    (0..rows as u32).map(Task::Sequence)
 }

@@ -91,7 +91,8 @@ fn the_tasks_of_a_slow_sphere_and_its_siblings_add_up_and_its_bits_are_theirs() 
     drop(slow);
     let tiles = crate::model::tiles(&plan.config).len() as u64;
     let tasks: u64 = slowed.iter().map(|c| c.tasks.finished).sum();
-    assert_eq!(tasks, 4 * (24 + 2 * tiles));
+    assert_eq!(plan.sequences_per_task(), 4);
+    assert_eq!(tasks, 4 * (24 / 4 + 2 * tiles));
     let _quiet = quiet();
     assert!(run(plan, 1, None, 4).0 == bits);
 }
@@ -132,6 +133,10 @@ fn any_number_of_spheres_writes_the_same_bits_on_odd_shapes_and_batches() {
         (Config { vocab: 257, layers: 2, heads: 5, width: 35, context: 33 }, 1, 3),
         (Config { vocab: 600, layers: 1, heads: 16, width: 48, context: 70 }, 2, 2),
         (Config { vocab: 37, layers: 1, heads: 2, width: 130, context: 19 }, 5, 1),
+        // Groups: 7 of 2, the last with one; 6 of 3; 7 of 10, the last with 4.
+        (Config { vocab: 37, layers: 2, heads: 2, width: 20, context: 70 }, 13, 2),
+        (Config { vocab: 600, layers: 1, heads: 3, width: 33, context: 33 }, 18, 1),
+        (Config { vocab: 65, layers: 2, heads: 2, width: 32, context: 1 }, 64, 3),
     ] {
         let plan = Plan { config, ..plan(batch, micro_batches) };
         let (one, _) = run(plan, 1, None, 2);

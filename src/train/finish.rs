@@ -84,7 +84,7 @@ fn corpus(trained: &Trained) -> CorpusReport {
 fn sample(options: &Options, trained: &Trained) -> Result<String, Error> {
     let config: &Config = &trained.config;
     let end = trained.tokenizer.end_of_document();
-    let (mut slot, mut scratch) = (Slot::new(config), Scratch::new(config, Isa::detect()?));
+    let (mut slot, mut scratch) = (Slot::new(config, 1), Scratch::new(config, 1, Isa::detect()?));
     let mut sampler = Sampler::new(SAMPLE_TEMPERATURE, 0, options.seed);
     let limits = Limits { tokens: SAMPLE_TOKENS, context: config.context, stop: Some(end) };
     let tokens = trained.spheres.with_weights(|weights| {
