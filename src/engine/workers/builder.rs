@@ -365,12 +365,13 @@ mod tests {
     fn a_refused_thread_is_an_error_and_those_before_it_are_joined() {
         for (refused, helps) in [(0, true), (1, false), (3, true), (3, false)] {
             // What threads of their own borrow must live for ever.
-            let alive: &'static AtomicUsize = Box::leak(Box::default());
-            let made: &'static AtomicUsize = Box::leak(Box::default());
+            static ALIVE: AtomicUsize = AtomicUsize::new(0);
+            static MADE: AtomicUsize = AtomicUsize::new(0);
+            MADE.store(0, Ordering::Relaxed);
             let result = builder(refused, helps)
-                .state(|_| Slow::new(alive, made))
+                .state(|_| Slow::new(&ALIVE, &MADE))
                 .start(|_, _task: u32| Ok(()));
-            check(result, refused, alive, made);
+            check(result, refused, &ALIVE, &MADE);
         }
     }
 
