@@ -51,7 +51,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn plan(config: &Config, batch: usize) -> Plan {
     let (adamw, isa) = (AdamW::default(), Isa::detect().unwrap());
-    Plan { config: *config, batch, micro_batches: 1, clip: 1.0, adamw, isa }
+    Plan { config: *config, batch, micro_batches: 1, clip: 1.0, adamw, isa, separator: None }
 }
 
 /// A model in training on `leaves` spheres.

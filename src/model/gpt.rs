@@ -12,7 +12,7 @@ use super::isa::Isa;
 use super::layernorm::{Norm, layernorm_backward, layernorm_forward};
 use super::layout::{VECTORS, block_ranges, final_norm_ranges, place, wpe_range, wte_range};
 use super::linear::{bias_backward, linear_backward, linear_forward};
-use super::slot::{Scratch, Sequence, Slot, att_part, row_stride, sequences};
+use super::slot::{Scratch, Sequence, Slot, attended, row_stride, sequences};
 use super::{Config, Part, Weights};
 use std::ops::Range;
 use std::time::Instant;
@@ -24,8 +24,8 @@ use std::time::Instant;
 /// [`Slot::losses`] has it by sequence. Allocates nothing.
 ///
 /// # Panics
-/// Where there are more sequences than `slot` or `scratch` has room for, more tokens than
-/// `config.context` in one, not as many targets as inputs, or a token outside the vocabulary.
+/// Where there are more tokens than `slot` or `scratch` has room for, more than `config.context` in one
+/// sequence, not as many targets as inputs, or a token outside the vocabulary.
 ///
 /// ```
 /// use twelvefold::model::{
@@ -186,10 +186,10 @@ fn attention_part_forward(
     let out = MatMut::new(qkv, t, 3 * c, stride);
     linear_forward(isa, out, Write::Bias(attn_b), normed, attn_w);
     let heads = &mut slot.heads[part(slot.room, layer, c, t)];
-    for (i, rows) in sequences(&slot.ends).enumerate() {
+    for (rows, att) in attended(config, &slot.ends, layer, slot.most) {
         let heads = &mut heads[rows.start * c..rows.end * c];
         let qkv = &qkv[rows.start * stride..rows.end * stride];
-        let att = &mut slot.att[att_part(config, layer * slot.most + i)];
+        let att = &mut slot.att[att];
         attention_forward(isa, config, heads, att, qkv, &mut scratch.panels);
     }
     let (before, after) = pair(slot.room, c, &mut slot.residual, 2 * layer, t);
@@ -299,10 +299,10 @@ fn attention_part_backward(
     let stride = row_stride(3 * c);
     let dqkv = &mut slot.qkv[part(slot.room, layer, stride, t)];
     let Scratch { panels, attention, .. } = scratch;
-    for (i, rows) in sequences(&slot.ends).enumerate() {
+    for (rows, att) in attended(config, &slot.ends, layer, slot.most) {
         let dheads = &dheads[rows.start * c..rows.end * c];
         let dqkv = &mut dqkv[rows.start * stride..rows.end * stride];
-        let att = &mut slot.att[att_part(config, layer * slot.most + i)];
+        let att = &mut slot.att[att];
         attention_backward(isa, config, dqkv, att, dheads, panels, attention);
     }
     bias_backward(isa, dattn_b, dqkv, stride);

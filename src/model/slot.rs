@@ -40,10 +40,23 @@ pub(crate) fn sequences(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
     ends.iter().map(move |&end| std::mem::replace(&mut start, end)..end)
 }
 
-/// Where the probabilities of one sequence in one block lie, the `i`th of them.
-pub(crate) fn att_part(config: &Config, i: usize) -> Range<usize> {
-    let len = config.heads * config.context * lanes_stride(config.context);
-    i * len..(i + 1) * len
+/// The rows of each sequence in a slot, and where its probabilities lie in block `layer`.
+///
+/// One after another: all sequences of a slot, however many, take no more than the longest it has room
+/// for, since a sequence of half the length takes a quarter.
+pub(crate) fn attended(
+    config: &Config,
+    ends: &[usize],
+    layer: usize,
+    most: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let len = |t: usize| config.heads * t * lanes_stride(t);
+    let mut at = layer * most * len(config.context);
+    sequences(ends).map(move |rows| {
+        let start = at;
+        at += len(rows.len());
+        (rows, start..at)
+    })
 }
 
 /// The activations and their gradients of a group of sequences: written by phase A, read by phase B.
@@ -58,7 +71,7 @@ pub(crate) fn att_part(config: &Config, i: usize) -> Range<usize> {
 /// assert!(Slot::new(&config, 3).bytes() > Slot::new(&config, 1).bytes());
 /// ```
 pub struct Slot {
-    /// The most sequences, and the most rows.
+    /// The most sequences of the longest, and their rows.
     pub(crate) most: usize,
     pub(crate) room: usize,
     /// (T) tokens and targets of the sequences, one after another; their number is T.
@@ -97,7 +110,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Room for so many sequences of up to `config.context` tokens.
+    /// Room for so many sequences of `config.context` tokens, or for more that have as many tokens together.
     pub fn new(config: &Config, sequences: usize) -> Slot {
         let Config { layers: l, width: c, .. } = *config;
         let room = |n: usize| Floats::new(n);
@@ -108,14 +121,15 @@ impl Slot {
             room: t,
             inputs: Vec::with_capacity(t),
             targets: Vec::with_capacity(t),
-            ends: Vec::with_capacity(sequences),
-            losses: Vec::with_capacity(sequences),
+            // There may be more of shorter ones.
+            ends: Vec::with_capacity(t),
+            losses: Vec::with_capacity(t),
             scale: 0.0,
             residual: room((2 * l + 1) * t * c),
             norms: room((2 * l + 1) * 2 * t),
             normed: room((2 * l + 1) * t * c),
             qkv: room(wide(3 * c)),
-            att: room(att_part(config, l * sequences).start),
+            att: room(l * sequences * config.heads * config.context * lanes_stride(config.context)),
             heads: room(l * t * c),
             hidden: room(wide(4 * c)),
             active: room(wide(4 * c)),
@@ -175,7 +189,8 @@ impl Slot {
         self.targets.clear();
         self.ends.clear();
         for (inputs, targets) in sequences {
-            assert!(self.ends.len() < self.most, "more than {} sequences", self.most);
+            assert!(inputs.len() + self.len() <= self.room, "more than {} tokens", self.room);
+            assert!(self.ends.len() < self.room, "more than {} sequences", self.room);
             assert!(inputs.len() <= config.context, "{} tokens exceed the context", inputs.len());
             assert!(inputs.len() == targets.len(), "as many targets as inputs");
             let known = |&token: &u32| (token as usize) < config.vocab;

@@ -83,7 +83,7 @@ pub struct SphereCount {
 ///
 /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
 /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
-/// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+/// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa, separator: None };
 /// let params = Layout::new(&config).init(1);
 ///
 /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
@@ -204,7 +204,7 @@ impl Spheres {
     ///
     /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
     /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
-    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa, separator: None };
     /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
     /// let (spheres, _) = spheres(plan, Layout::new(&config).init(1), 2, None, control, shutdown);
     /// assert_eq!(spheres.part_seconds()[0], (Part::Embedding, 0.0)); // No step so far.
@@ -262,7 +262,7 @@ impl Spheres {
     ///
     /// let config = Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 };
     /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
-    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let plan = Plan { config, batch: 2, micro_batches: 1, clip: 1.0, adamw, isa, separator: None };
     /// let params = Layout::new(&config).init(1);
     /// let (m, v) = (vec![0.5; params.len()], vec![0.25; params.len()]);
     /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));

@@ -47,7 +47,8 @@ pub enum Task {
 ///
 /// let config = Config { vocab: 257, layers: 2, heads: 2, width: 32, context: 64 };
 /// let (adamw, isa) = (AdamW::default(), Isa::detect()?);
-/// let plan = Plan { config, batch: 4, micro_batches: 2, clip: f64::INFINITY, adamw, isa };
+/// let (batch, micro_batches, clip) = (4, 2, f64::INFINITY);
+/// let plan = Plan { config, batch, micro_batches, clip, adamw, isa, separator: None };
 /// assert_eq!(plan.batch * plan.micro_batches, 8); // Sequences in a step.
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
@@ -65,6 +66,9 @@ pub struct Plan {
     pub adamw: AdamW,
     /// The kernels to run.
     pub isa: Isa,
+    /// The token that stands between documents, where these are to be kept apart: no position then sees
+    /// what comes before the last one of it, and positions are counted from there.
+    pub separator: Option<u32>,
 }
 
 impl Plan {
@@ -79,7 +83,8 @@ impl Plan {
     /// # use twelvefold::spheres::Plan;
     /// # let config = Config { vocab: 257, layers: 2, heads: 2, width: 32, context: 1024 };
     /// # let (adamw, isa) = (AdamW::default(), Isa::detect()?);
-    /// let long = Plan { config, batch: 64, micro_batches: 1, clip: 1.0, adamw, isa };
+    /// let (batch, micro_batches, clip) = (64, 1, 1.0);
+    /// let long = Plan { config, batch, micro_batches, clip, adamw, isa, separator: None };
     /// let short = Plan { config: Config { context: 8, ..config }, ..long };
     /// assert_eq!((long.sequences_per_task(), short.sequences_per_task()), (1, 10));
     /// # Ok::<(), twelvefold::Error>(())
@@ -341,25 +346,47 @@ impl Work {
 
     fn sequences(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
-        let places = self.places(&open, slot);
-        let rows = places.clone().map(|place| self.row(&open.job, open.micro, place));
+        let rows = self.documents(&open, slot);
         let scale = 1.0 / open.targets.max(1) as f32;
         let activations = self.slot(slot);
         forward_backward(&self.plan.config, self.weights(), rows, scale, activations, scratch);
-        for (place, &loss) in places.zip(activations.losses()) {
-            let loss = crate::inject::loss(open.job.step, place, loss);
-            *self.losses[place].borrow_mut() = (loss, leaf);
-        }
+        let planted = |place, loss| crate::inject::loss(open.job.step, place, loss);
+        self.note_losses(&open, slot, leaf, activations.losses(), planted);
     }
 
     fn evaluate(&self, slot: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
-        let places = self.places(&open, slot);
-        let rows = places.clone().map(|place| self.row(&open.job, 0, place));
+        let rows = self.documents(&open, slot);
         let activations = self.slot(slot);
         forward_loss(&self.plan.config, self.weights(), rows, activations, scratch);
-        for (place, &loss) in places.zip(activations.losses()) {
-            *self.losses[place].borrow_mut() = (loss, leaf);
+        self.note_losses(&open, slot, leaf, activations.losses(), |_, loss| loss);
+    }
+
+    /// What a slot's sequences fall into: themselves, where documents are not kept apart.
+    fn documents<'a>(
+        &'a self,
+        open: &'a Open,
+        slot: usize,
+    ) -> impl Iterator<Item = Sequence<'a>> + use<'a> {
+        let rows = self.places(open, slot).map(|place| self.row(&open.job, open.micro, place));
+        rows.flat_map(|row| documents(self.plan.separator, row))
+    }
+
+    /// Notes the loss of each of a slot's sequences: the sum over its documents.
+    fn note_losses(
+        &self,
+        open: &Open,
+        slot: usize,
+        leaf: usize,
+        losses: &[f64],
+        note: impl Fn(usize, f64) -> f64,
+    ) {
+        let mut losses = losses.iter();
+        for place in self.places(open, slot) {
+            let row = self.row(&open.job, open.micro, place);
+            let parts = documents(self.plan.separator, row).count();
+            let loss = losses.by_ref().take(parts).sum();
+            *self.losses[place].borrow_mut() = (note(place, loss), leaf);
         }
     }
 
@@ -437,6 +464,22 @@ impl Work {
     fn sum_losses(&self, rows: usize) -> f64 {
         self.losses[..rows].iter().map(|loss| loss.borrow().0).sum()
     }
+}
+
+/// The documents of a row, each from its `separator` on.
+fn documents(
+    separator: Option<u32>,
+    row: Sequence<'_>,
+) -> impl Iterator<Item = Sequence<'_>> + use<'_> {
+    let mut rest = Some(row);
+    std::iter::from_fn(move || {
+        let (inputs, targets) = rest.take()?;
+        let Some(end) = (1..inputs.len()).find(|&i| Some(inputs[i]) == separator) else {
+            return Some((inputs, targets));
+        };
+        rest = Some((&inputs[end..], &targets[end..]));
+        Some((&inputs[..end], &targets[..end]))
+    })
 }
 
 /// What a phase's last arriver does.

@@ -14,6 +14,7 @@ fn plan(batch: usize, micro_batches: usize) -> Plan {
         clip: 1.0,
         adamw: AdamW::default(),
         isa: Isa::detect().unwrap(),
+        separator: None,
     }
 }
 
