@@ -24,8 +24,8 @@ use twelvefold::Error;
 use twelvefold::report::{Observer, Progress, RunReport, table};
 use twelvefold::train::Cancel;
 use twelvefold::train::options::{
-    BATCH, CONTEXT, HEADS, LAYERS, MICRO_BATCHES, Options, SEED, SPHERES, STEPS, TOKENIZERS, WIDTH,
-    parse_rate, parse_tokenizer,
+    BAD_RECORDS, BATCH, CONTEXT, HEADS, LAYERS, MICRO_BATCHES, Options, SEED, SPHERES, STEPS,
+    TOKENIZERS, WIDTH, parse_rate, parse_tokenizer, parse_weighted,
 };
 
 const REFUSED: u8 = 2;
@@ -43,9 +43,23 @@ Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C.";
 #[derive(Parser, Debug)]
 #[command(name = "pipeline", version, after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Arguments {
-    /// Files and folders to train on, in this order
+    /// Files and folders to train on, in this order; - is standard input
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Inputs that are mixed by weight, instead of one after the other
+    #[arg(long, value_name = "PATH=WEIGHT", num_args = 1.., conflicts_with = "paths",
+          value_parser = parse_weighted)]
+    mix: Vec<(PathBuf, f64)>,
+    /// Field of a .jsonl record that is its text
+    #[arg(long, value_name = "NAME", default_value_t = Options::default().field)]
+    field: String,
+    /// Bad records up to which the run goes on
+    #[arg(long, value_name = "N", default_value_t = Options::default().bad_records,
+          value_parser = |t: &str| BAD_RECORDS.parse::<u64>(t))]
+    bad_records: u64,
+    /// Leave out what .gitignore files name
+    #[arg(long)]
+    gitignore: bool,
     /// Folder for the outputs; refused if it holds a run
     #[arg(long, value_name = "DIR", default_value_os_t = Options::default().out)]
     out: PathBuf,
@@ -67,7 +81,7 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Options::default().seed,
           value_parser = |t: &str| SEED.parse::<u64>(t))]
     seed: u64,
-    /// bytes; words:N or bpe:N, N tokens learned; PATH.json, PATH.tiktoken:PATTERN; gpt2, cl100k, o200k
+    /// bytes, words:N, bpe:N, a file or a name
     #[arg(long, value_name = "KIND", default_value_t = Options::default().tokenizer,
           value_parser = parse_tokenizer)]
     tokenizer: String,
@@ -104,8 +118,13 @@ struct Arguments {
 impl Arguments {
     fn into_options(self) -> Options {
         let cores = || thread::available_parallelism().map_or(1, |n| n.get());
+        let (mixed, weights): (Vec<PathBuf>, Vec<f64>) = self.mix.into_iter().unzip();
         Options {
-            paths: self.paths,
+            paths: if mixed.is_empty() { self.paths } else { mixed },
+            weights,
+            field: self.field,
+            bad_records: self.bad_records,
+            gitignore: self.gitignore,
             out: self.out,
             overwrite: self.overwrite,
             spheres: self.spheres.unwrap_or_else(cores),

@@ -7,6 +7,7 @@ use super::outcome::Results;
 use super::run::{End, Trained};
 use super::safetensors::TensorView;
 use super::sample::{Limits, Sampler, generate};
+use crate::corpus::Skipped;
 use crate::error::Error;
 use crate::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
 use crate::report::summary::{CorpusReport, InvalidText, SkippedFile};
@@ -59,14 +60,17 @@ fn losses(report: &mut RunReport, trained: &Trained, results: &Results, built_in
 
 fn corpus(trained: &Trained) -> CorpusReport {
     let summary = trained.source.summary();
-    let skipped =
-        summary.skipped.into_iter().map(|s| SkippedFile { path: s.path, reason: s.reason });
+    let report = |skipped: Vec<Skipped>| -> Vec<SkippedFile> {
+        skipped.into_iter().map(|s| SkippedFile { path: s.path, reason: s.reason }).collect()
+    };
     let invalid = trained.totals.iter().flat_map(|totals| &totals.invalid);
     let tokens = trained.totals.as_ref().map_or(0, |t| t.train.tokens + t.validation.tokens);
     CorpusReport {
         files: summary.files,
         opened: summary.opened,
-        skipped: skipped.collect(),
+        skipped: report(summary.skipped),
+        bad_records: summary.bad_records,
+        bad: report(summary.bad),
         bytes: summary.bytes,
         documents: summary.documents,
         tokens,

@@ -1,5 +1,7 @@
 //! A run: from the options to the report.
 
+use std::path::PathBuf;
+
 use super::Cancel;
 use super::feed::{Feed, Totals};
 use super::lines::Line;
@@ -11,6 +13,7 @@ use super::{files, finish};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
 use crate::corpus::files::FileSource;
+use crate::corpus::mix::Mix;
 use crate::corpus::runs::Cuts;
 use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
@@ -119,7 +122,20 @@ fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
     Ok(if options.paths.is_empty() {
         Box::new(StorySource::new(options.seed, options.story_bytes)?)
     } else {
-        Box::new(FileSource::new(options.paths.iter().cloned())?.cutting(cuts))
+        let files = |paths: &[PathBuf]| -> Result<Box<dyn Source>, Error> {
+            let source = FileSource::new(paths.iter().cloned())?.cutting(cuts);
+            let source = source.field(&options.field).bad_records(options.bad_records);
+            Ok(Box::new(source.gitignore(options.gitignore)))
+        };
+        if options.weights.is_empty() {
+            files(&options.paths)?
+        } else {
+            let parts = options.paths.iter().zip(&options.weights);
+            let part = |(path, &weight): (&PathBuf, &f64)| {
+                Ok((files(std::slice::from_ref(path))?, weight))
+            };
+            Box::new(Mix::new(parts.map(part).collect::<Result<_, Error>>()?))
+        }
     })
 }
 
@@ -438,10 +454,11 @@ impl Training {
             Read::Running(read) => read.try_recv().map(|s| s.summary()).unwrap_or_default(),
         };
         let mut text = String::new();
-        for skipped in summary.skipped.iter().take(SKIPPED_NAMED) {
+        for skipped in summary.skipped.iter().chain(&summary.bad).take(SKIPPED_NAMED) {
             text += &format!("\nskipped {}: {}", skipped.path, skipped.reason);
         }
-        match summary.skipped.len().saturating_sub(SKIPPED_NAMED) {
+        let count = summary.skipped.len() + summary.bad_records as usize;
+        match count.saturating_sub(SKIPPED_NAMED) {
             0 => text,
             more => text + &format!("\nand {more} more"),
         }
