@@ -12,12 +12,12 @@ pub const KINDS: [&str; 3] = ["prose", "code", "multilingual"];
 
 /// About `bytes` bytes of one of the [`KINDS`], in documents of about 8 KB.
 ///
-/// Prose and code are the crates' own READMEs and sources in cargo's folder, or where there are too
-/// few the built-in stories; multilingual text is of made-up words, as frequent as words are.
+/// Prose is what the crates' sources in cargo's folder say in their comments, code is these sources;
+/// where there are too few, both are the built-in stories; multilingual text is of made-up words, as frequent as words are.
 pub fn documents(kind: &str, bytes: usize) -> Vec<String> {
     let text = match kind {
-        "prose" => own_files(&["md", "txt"], bytes).unwrap_or_else(|| stories(bytes)),
-        "code" => own_files(&["rs"], bytes).unwrap_or_else(|| stories(bytes)),
+        "prose" => own_sources(bytes, said).unwrap_or_else(|| stories(bytes)),
+        "code" => own_sources(bytes, str::to_owned).unwrap_or_else(|| stories(bytes)),
         _ => multilingual(bytes),
     };
     let (mut documents, mut rest) = (Vec::new(), text.as_str());
@@ -32,15 +32,24 @@ pub fn documents(kind: &str, bytes: usize) -> Vec<String> {
     documents
 }
 
-fn own_files(extensions: &[&str], bytes: usize) -> Option<String> {
+/// The comments of a source, without their marks.
+fn said(source: &str) -> String {
+    let lines = source.lines().filter_map(|line| {
+        let line = line.trim_start().strip_prefix("//")?;
+        Some(line.trim_start_matches(['/', '!']).trim_start())
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn own_sources(bytes: usize, part: fn(&str) -> String) -> Option<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")))?;
     let mut text = String::new();
-    collect(&home.join("registry/src"), extensions, bytes, &mut text);
+    collect(&home.join("registry/src"), part, bytes, &mut text);
     (text.len() >= bytes).then_some(text)
 }
 
-fn collect(folder: &Path, extensions: &[&str], bytes: usize, text: &mut String) {
+fn collect(folder: &Path, part: fn(&str) -> String, bytes: usize, text: &mut String) {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
@@ -48,12 +57,12 @@ fn collect(folder: &Path, extensions: &[&str], bytes: usize, text: &mut String) 
         if text.len() >= bytes {
             return;
         }
-        let is_wanted = path.extension().is_some_and(|e| extensions.iter().any(|x| e == *x));
+        let is_wanted = path.extension().is_some_and(|e| e == "rs");
         if path.is_dir() {
-            collect(&path, extensions, bytes, text);
+            collect(&path, part, bytes, text);
         } else if is_wanted && fs::metadata(&path).is_ok_and(|m| m.len() < 200_000) {
-            // Tables of numbers are no prose, and files of other text no UTF-8.
-            text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+            // Larger ones are tables.
+            text.push_str(&part(&fs::read_to_string(&path).unwrap_or_default()));
         }
     }
 }
