@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod feed;
 pub mod files;
 mod finish;
+mod inputs;
 mod lines;
 pub mod options;
 mod outcome;

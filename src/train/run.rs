@@ -1,7 +1,5 @@
 //! A run: from the options to the report.
 
-use std::path::PathBuf;
-
 use super::Cancel;
 use super::feed::{Feed, Totals};
 use super::lines::Line;
@@ -9,13 +7,9 @@ use super::options::Options;
 use super::outcome::{Results, StepClock};
 use super::receive::{Received, receive, unfinished};
 use super::stages::Menu;
-use super::{files, finish};
+use super::{files, finish, inputs};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
-use crate::corpus::files::FileSource;
-use crate::corpus::mix::Mix;
-use crate::corpus::runs::Cuts;
-use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
 use crate::engine;
@@ -85,7 +79,7 @@ pub fn run(
     let isa = Isa::detect()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let given = if spec.learns() { None } else { Some(spec.load()?) };
-    let mut source = source(options, given.as_ref().map_or(Cuts::OWN, Tokenizer::cuts))?;
+    let mut source = inputs::source(options, given.as_ref())?;
     let folder = files::RunFolder::claim(&options.out, options.overwrite)?;
     source.leave_out(folder.path())?;
     let mut results = Results::new(options, isa);
@@ -116,27 +110,6 @@ enum Corpus {
         tokenizer: Arc<Tokenizer>,
         kept: Vec<(Vec<PieceChunk>, Expansion)>,
     },
-}
-
-fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
-    Ok(if options.paths.is_empty() {
-        Box::new(StorySource::new(options.seed, options.story_bytes)?)
-    } else {
-        let files = |paths: &[PathBuf]| -> Result<Box<dyn Source>, Error> {
-            let source = FileSource::new(paths.iter().cloned())?.cutting(cuts);
-            let source = source.field(&options.field).bad_records(options.bad_records);
-            Ok(Box::new(source.gitignore(options.gitignore)))
-        };
-        if options.weights.is_empty() {
-            files(&options.paths)?
-        } else {
-            let parts = options.paths.iter().zip(&options.weights);
-            let part = |(path, &weight): (&PathBuf, &f64)| {
-                Ok((files(std::slice::from_ref(path))?, weight))
-            };
-            Box::new(Mix::new(parts.map(part).collect::<Result<_, Error>>()?))
-        }
-    })
 }
 
 fn plan_text(options: &Options, isa: Isa) -> String {
