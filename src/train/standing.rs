@@ -8,6 +8,7 @@
 //! | `receipt_from`, `receipt_base` | the sequence from which on it can be served again, and the receipt there: 0 and zeros, but for a run that was resumed with changes |
 //! | `tokens` | targets trained |
 //! | `recent` | targets and loss of the last steps, for the report's mean |
+//! | `skipped` | steps that were left out; none where it is not there |
 //! | `validated` | the step of the last validation |
 //! | `best` | step and loss of the best validation |
 //!
@@ -30,6 +31,8 @@ pub(super) struct Standing {
     pub(super) served: Served,
     pub(super) tokens: u64,
     pub(super) recent: Vec<(u64, f64)>,
+    /// Steps that were left out.
+    pub(super) skipped: u64,
     pub(super) validated: u64,
     pub(super) best: Option<(u64, f64)>,
 }
@@ -45,8 +48,10 @@ pub(super) struct Served {
 }
 
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
-const FREE: [&str; 11] = [
+/// Nor does the limit of bad records, which says only whether a run goes on.
+const FREE: [&str; 12] = [
     "paths",
+    "bad_records",
     "out",
     "overwrite",
     "resume",
@@ -110,6 +115,7 @@ impl Standing {
             ("receipt_base", served.base.to_string()),
             ("tokens", self.tokens.to_string()),
             ("recent", recent.join(" ")),
+            ("skipped", self.skipped.to_string()),
             ("validated", self.validated.to_string()),
             ("best", self.best.iter().map(pair).collect()),
         ] {
@@ -155,6 +161,8 @@ impl Standing {
             served,
             tokens: number("tokens")?,
             recent: pairs("recent")?,
+            // A checkpoint of a version before this one does not say it.
+            skipped: if state.extra.contains_key("skipped") { number("skipped")? } else { 0 },
             validated: number("validated")?,
             best: pairs("best")?.first().copied(),
         })
@@ -184,7 +192,6 @@ impl Change {
             "micro_batches",
             "lr",
             "field",
-            "bad_records",
             "gitignore",
             "skip_non_finite",
         ];
@@ -237,6 +244,7 @@ mod tests {
             served: Served { receipt, from: 4, base: Receipt::default() },
             tokens: 99,
             recent: vec![(4, 0.1 + 0.2), (3, f64::MIN_POSITIVE)],
+            skipped: 2,
             validated: 5,
             best: Some((5, 1.0 / 3.0)),
         }
@@ -262,6 +270,12 @@ mod tests {
             odd.extra.insert(name.to_owned(), "x:y".to_owned());
             assert!(Standing::parse(&odd).is_err(), "{name}");
         }
+        // It came later than the others: where it is missing, no step was left out.
+        let mut state = state;
+        state.extra.insert("skipped".to_owned(), "x".to_owned());
+        assert!(Standing::parse(&state).is_err());
+        state.extra.remove("skipped");
+        assert_eq!(Standing::parse(&state).unwrap(), Standing { skipped: 0, ..standing() });
     }
 
     #[test]
@@ -277,6 +291,7 @@ mod tests {
             checkpoint_every: 1,
             checkpoint_minutes: 1,
             keep_checkpoints: 9,
+            bad_records: 7,
             ..options.clone()
         };
         assert_eq!(changes(&state, &free, None), []);
