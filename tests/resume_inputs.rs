@@ -33,12 +33,21 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     packer.finish().unwrap()
 }
 
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
 /// A record's text, which the same number always gives.
 fn record(number: u64) -> String {
     mixed::prose(number, 150)
 }
 
-/// Two folders: packed records, each fourth line bad, and plain text.
+/// A text of the second folder.
+fn plain(file: u64) -> String {
+    mixed::prose(1000 + file, 2_000)
+}
+
+/// Two folders: packed records, each fourth line bad, and text, every other one packed.
 fn inputs() -> TempDir {
     let folder = tempdir().unwrap();
     for name in ["records", "plain"] {
@@ -53,7 +62,10 @@ fn inputs() -> TempDir {
         let path = folder.path().join(format!("records/{file}.jsonl.gz"));
         fs::write(path, gzip(lines.as_bytes())).unwrap();
         let path = folder.path().join(format!("plain/{file}"));
-        fs::write(path, mixed::prose(1000 + file, 2_000)).unwrap();
+        match file % 2 {
+            0 => fs::write(path, plain(file)).unwrap(),
+            _ => fs::write(path.with_extension("zst"), zstd(plain(file).as_bytes())).unwrap(),
+        }
     }
     folder
 }
@@ -243,15 +255,21 @@ fn a_sequence_of_records_is_explained_by_their_lines_and_bytes() {
     let _watchdog = watchdog("explained records");
     let folder = inputs();
     let options = mixture(&folder);
-    let (mut lines, mut files) = (0, 0);
+    let (mut lines, mut files, mut packed) = (0, 0, 0);
     for batch in (0..600).step_by(15) {
         for part in explain(&options, batch).unwrap().origins.into_iter().flatten() {
             assert!(part.exact, "{part:?}");
             let path = part.path.unwrap();
             let bytes = part.bytes.start as usize..part.bytes.end as usize;
             let Some((file, line)) = path.rsplit_once(".jsonl.gz:") else {
-                files += 1;
-                assert!(fs::read(&path).unwrap().len() >= bytes.end);
+                let (file, is_packed) = match path.strip_suffix(".zst") {
+                    Some(file) => (file, true),
+                    None => (path.as_str(), false),
+                };
+                *if is_packed { &mut packed } else { &mut files } += 1;
+                let file: u64 = file.rsplit_once('/').unwrap().1.parse().unwrap();
+                assert!(!is_packed || file % 2 == 1);
+                assert!(plain(file).len() >= bytes.end, "{path} {bytes:?}");
                 continue;
             };
             lines += 1;
@@ -261,5 +279,5 @@ fn a_sequence_of_records_is_explained_by_their_lines_and_bytes() {
             assert!(record(number * 100 + line - 1).len() >= bytes.end, "{path} {bytes:?}");
         }
     }
-    assert!(lines > 10 && files > 10, "{lines} {files}");
+    assert!(lines > 10 && files > 5 && packed > 5, "{lines} {files} {packed}");
 }
