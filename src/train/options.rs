@@ -352,8 +352,9 @@ impl Options {
 
     fn validate_inputs(&self) -> Result<(), Error> {
         if !self.weights.is_empty() && self.weights.len() != self.paths.len() {
-            let given = format!("{} weights", self.weights.len());
-            return Err(refuse("--mix", given, format!("there are {} paths", self.paths.len())));
+            let given = format!("with weights for {}", self.weights.len());
+            let allowed = format!("as many paths must be given, and not {}", self.paths.len());
+            return Err(refuse("--mix", given, allowed));
         }
         match self.weights.iter().find(|weight| !is_weight(**weight)) {
             Some(weight) => Err(refuse("--mix", weight, WEIGHT)),

@@ -448,7 +448,8 @@ impl Source for FileSource {
         if self.stop.is_some() {
             return Err(Error::input(
                 "standard input cannot be read again",
-                "save it to a file and give that, or raise --token-memory until its tokens fit",
+                "save it to a file and give that, or, for a run, raise --token-memory until its \
+                 tokens fit",
             ));
         }
         let rewound = self.summary().rewound + 1;

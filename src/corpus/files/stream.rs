@@ -143,7 +143,7 @@ impl Zstd {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(e) => return Err(invalid(e)),
+                Err(e) => return Err(of_frame(e)),
             }
         }
         Ok(false)
@@ -163,6 +163,22 @@ fn invalid(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Erro
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
+/// What it comes from, where that is an end or the system; else in words for people.
+fn of_frame(error: FrameDecoderError) -> io::Error {
+    if let FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::BadMagicNumber(_)) = error
+    {
+        return invalid("invalid zstd header");
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(found) = cause {
+        if let Some(found) = found.downcast_ref::<io::Error>() {
+            return io::Error::new(found.kind(), found.to_string());
+        }
+        cause = found.source();
+    }
+    invalid(error)
+}
+
 impl Read for Zstd {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -174,7 +190,7 @@ impl Read for Zstd {
                     self.end()?;
                 } else {
                     let step = BlockDecodingStrategy::UptoBlocks(1);
-                    self.decoder.decode_blocks(&mut self.source, step).map_err(invalid)?;
+                    self.decoder.decode_blocks(&mut self.source, step).map_err(of_frame)?;
                 }
             } else if self.begin()? {
                 self.in_frame = true;
