@@ -24,8 +24,9 @@ use twelvefold::Error;
 use twelvefold::report::{Observer, Progress, RunReport, table};
 use twelvefold::train::Cancel;
 use twelvefold::train::options::{
-    BATCH, CHECKPOINT_EVERY, CONTEXT, HEADS, KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES, Options,
-    SEED, SPHERES, STEPS, TOKENIZERS, WIDTH, parse_rate, parse_size, parse_tokenizer,
+    BAD_RECORDS, BATCH, CHECKPOINT_EVERY, CONTEXT, HEADS, KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES,
+    Options, SEED, SPHERES, STEPS, TOKENIZERS, WIDTH, parse_rate, parse_size, parse_tokenizer,
+    parse_weighted,
 };
 
 const REFUSED: u8 = 2;
@@ -34,19 +35,30 @@ const STOPPED: u8 = 130;
 const EXAMPLES: &str = "Examples:
   pipeline                                    the built-in corpus, about a minute
   pipeline ~/notes book.txt --out my-model    your own files and folders
-  pipeline --steps 20 --tokenizer bytes --overwrite
   pipeline --resume                           go on, whatever ended the run before
-
-Ctrl-C finishes the step and saves a checkpoint; a second one leaves at once.
-Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C.";
+Exit codes: 0 done, 1 failed, 2 refused, 130 Ctrl-C, which saves first; twice leaves at once.";
 
 /// Trains a small GPT on files and folders of text; without any, on built-in stories
 #[derive(Parser, Debug)]
 #[command(name = "pipeline", version, after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Arguments {
-    /// Files and folders to train on
+    /// Files and folders to train on; - is standard input
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Inputs that are mixed by weight, instead of one after the other
+    #[arg(long, value_name = "PATH=WEIGHT", num_args = 1.., conflicts_with = "paths",
+          value_parser = parse_weighted)]
+    mix: Vec<(PathBuf, f64)>,
+    /// Field of a .jsonl record that is its text
+    #[arg(long, value_name = "NAME", default_value_t = Options::default().field)]
+    field: String,
+    /// Bad records up to which the run goes on
+    #[arg(long, value_name = "N", default_value_t = Options::default().bad_records,
+          value_parser = |t: &str| BAD_RECORDS.parse::<u64>(t))]
+    bad_records: u64,
+    /// Leave out what .gitignore files name
+    #[arg(long)]
+    gitignore: bool,
     /// Folder for the outputs; refused if it holds a run
     #[arg(long, value_name = "DIR", default_value_os_t = Options::default().out)]
     out: PathBuf,
@@ -125,8 +137,13 @@ struct Arguments {
 impl Arguments {
     fn into_options(self) -> Options {
         let cores = || thread::available_parallelism().map_or(1, |n| n.get());
+        let (mixed, weights): (Vec<PathBuf>, Vec<f64>) = self.mix.into_iter().unzip();
         Options {
-            paths: self.paths,
+            paths: if mixed.is_empty() { self.paths } else { mixed },
+            weights,
+            field: self.field,
+            bad_records: self.bad_records,
+            gitignore: self.gitignore,
             out: self.out,
             overwrite: self.overwrite,
             resume: self.resume,

@@ -653,6 +653,7 @@ mod the_report {
                 documents: 8,
                 tokens: 1_000_000,
                 invalid: vec![bad],
+                ..CorpusReport::default()
             },
             stages: vec![StageReport { name: "load".to_owned(), ..StageReport::default() }],
             edges: vec![EdgeReport { name: "load-tokenize".to_owned(), ..EdgeReport::default() }],

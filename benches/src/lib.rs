@@ -2,6 +2,7 @@
 
 pub mod engine;
 pub mod peak;
+pub mod texts;
 pub mod training;
 
 /// The middle of `values`, or the mean of the middle two.

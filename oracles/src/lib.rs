@@ -1,4 +1,59 @@
-//! What the tests against other tokenizers share: text that trips tokenizers.
+//! What the tests against other tokenizers share: the vocabularies, and text that trips tokenizers.
+
+use std::fmt::Write as _;
+
+use tiktoken_rs::CoreBPE;
+use twelvefold::corpus::tokenizer::{Tokenizer, TokenizerSpec};
+
+/// The well-known vocabularies.
+pub const NAMES: [&str; 3] = ["gpt2", "cl100k", "o200k"];
+
+/// tiktoken's own tokenizer of this name.
+///
+/// # Panics
+/// It has none.
+pub fn theirs(name: &str) -> CoreBPE {
+    let shipped = match name {
+        "gpt2" => tiktoken_rs::r50k_base(),
+        "cl100k" => tiktoken_rs::cl100k_base(),
+        _ => tiktoken_rs::o200k_base(),
+    };
+    shipped.expect("tiktoken-rs ships it")
+}
+
+/// Ours with the same vocabulary, from a file in tiktoken's format.
+///
+/// # Panics
+/// The file cannot be written or read.
+pub fn ours(name: &str) -> Tokenizer {
+    let (theirs, mut text) = (theirs(name), String::new());
+    // Special tokens have no place in such a file; they come after all others.
+    let count = [("gpt2", 50_256), ("cl100k", 100_256), ("o200k", 199_998)];
+    let count = count.iter().find(|known| known.0 == name).map_or(0, |known| known.1);
+    for token in 0..count {
+        let bytes = theirs.decode_bytes(&[token]).expect("every number is a token");
+        writeln!(text, "{} {token}", base64(&bytes)).expect("a string takes all");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("vocabulary.tiktoken");
+    std::fs::write(&path, text).expect("a file");
+    let spec: TokenizerSpec = format!("{}:{name}", path.display()).parse().expect("it is a name");
+    spec.load().expect("it is a vocabulary")
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
+        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for i in 0..4 {
+            let digit = char::from(DIGITS[(word >> (18 - 6 * i)) as usize & 63]);
+            out.push(if i <= group.len() { digit } else { '=' });
+        }
+    }
+    out
+}
 
 /// A small generator, so that a failing case comes again.
 #[derive(Debug)]

@@ -13,11 +13,7 @@ use twelvefold::corpus::runs::Cuts;
 use twelvefold::corpus::tokenizer::learn::{Learner, train};
 use twelvefold::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
 use twelvefold::corpus::{Chunk, Span};
-use twelvefold_oracles::{Rng, nasty_files, nasty_text};
-
-fn named(name: &str) -> Tokenizer {
-    name.parse::<TokenizerSpec>().unwrap().load().unwrap()
-}
+use twelvefold_oracles::{NAMES, Rng, nasty_files, nasty_text, ours};
 
 /// Text that spells a special token is text for both.
 fn theirs(json: &Value) -> Theirs {
@@ -39,9 +35,9 @@ fn agree(what: &str, ours: &Tokenizer, theirs: &Theirs) {
 
 #[test]
 fn the_well_known_vocabularies_give_the_same_ids_there() {
-    for name in ["gpt2", "cl100k", "o200k"] {
-        let ours = named(name);
-        agree(name, &ours, &theirs(&ours.to_json()));
+    for name in NAMES {
+        let found = ours(name);
+        agree(name, &found, &theirs(&found.to_json()));
     }
 }
 
@@ -63,16 +59,16 @@ fn a_tokenizer_json_gives_the_ids_that_it_gives_there() {
         ("qwen2", "cl100k", Some(qwen2)),
     ] {
         for ignore_merges in [true, false] {
-            let mut json = named(of).to_json();
+            let mut json = ours(of).to_json();
             json["model"]["ignore_merges"] = json!(ignore_merges);
             if let Some(split) = &split {
                 json["pre_tokenizer"]["pretokenizers"][0] = split.clone();
             }
             let path = folder.path().join("tokenizer.json");
             std::fs::write(&path, json.to_string()).unwrap();
-            let ours = TokenizerSpec::Json(path).load().unwrap();
-            assert!(ours.to_json() == json, "{name}: written as it was read");
-            agree(&format!("{name}, ignore_merges {ignore_merges}"), &ours, &theirs(&json));
+            let found = TokenizerSpec::Json(path).load().unwrap();
+            assert!(found.to_json() == json, "{name}: written as it was read");
+            agree(&format!("{name}, ignore_merges {ignore_merges}"), &found, &theirs(&json));
         }
     }
 }

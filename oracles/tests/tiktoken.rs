@@ -3,16 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use tiktoken_rs::CoreBPE;
-use twelvefold::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
-use twelvefold_oracles::{Rng, nasty_files, nasty_text};
+use twelvefold::corpus::tokenizer::{Encoder, Tokenizer};
+use twelvefold_oracles::{NAMES, Rng, nasty_files, nasty_text, ours, theirs};
 
 fn all() -> [(&'static str, Tokenizer, CoreBPE); 3] {
-    let ours = |name: &str| name.parse::<TokenizerSpec>().unwrap().load().unwrap();
-    [
-        ("gpt2", ours("gpt2"), tiktoken_rs::r50k_base().unwrap()),
-        ("cl100k", ours("cl100k"), tiktoken_rs::cl100k_base().unwrap()),
-        ("o200k", ours("o200k"), tiktoken_rs::o200k_base().unwrap()),
-    ]
+    NAMES.map(|name| (name, ours(name), theirs(name)))
 }
 
 fn agree(name: &str, ours: &Tokenizer, theirs: &CoreBPE, encoder: &mut Encoder, text: &str) {

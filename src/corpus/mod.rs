@@ -2,10 +2,11 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | [`files`] | opens each file once and cuts its bytes into chunks |
+//! | [`files`] | opens each file once, unpacks it, and cuts its bytes into chunks |
 //! | [`walk`] | finds the files below the given paths, in order |
 //! | [`order`] | an order that looks random, decided by a seed |
 //! | [`map`] | maps large files, and survives a file that shrinks under its map |
+//! | [`mix`] | takes from several sources by weight |
 //! | [`stories`] | the built-in corpus, which counts the bits of its text |
 //! | [`runs`] | says where text may be cut so that its tokens stay the same |
 //! | [`text`] | judges UTF-8 |
@@ -25,6 +26,7 @@ use crate::error::Error;
 pub mod batcher;
 pub mod files;
 pub mod map;
+pub mod mix;
 pub mod ngram;
 pub mod order;
 pub mod runs;
@@ -110,8 +112,13 @@ pub trait Source: Send + std::fmt::Debug {
         Ok(())
     }
 
-    /// What a document is called: its path, where it has one.
+    /// What a document is called: its path, where it has one, and its line where it is a record.
     fn name(&self, _document: u64) -> Option<String> {
+        None
+    }
+
+    /// What ends a `fill` that waits for input which may never come, from another thread.
+    fn interrupter(&self) -> Option<files::Interrupter> {
         None
     }
 }
@@ -131,6 +138,10 @@ pub struct Summary {
     pub bytes: u64,
     /// Documents handed out, wholly or in part.
     pub documents: u64,
+    /// Records that were none, and packed texts that broke off.
+    pub bad_records: u64,
+    /// The first thousand of them, with file and line, and why.
+    pub bad: Vec<Skipped>,
 }
 
 /// A path that was not taken.

@@ -18,6 +18,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::files::is_stdin;
 use super::order::Permutation;
 use super::{Skipped, Summary};
 use crate::error::Error;
@@ -44,6 +47,8 @@ pub struct Walk {
     /// The folder that is not entered.
     left_out: Option<FileId>,
     shuffle: Option<Shuffle>,
+    /// The rules of `.gitignore` files, where they are respected.
+    ignore: Option<Ignore>,
 }
 
 /// All files, once they were looked at, and the next place in the order of the seed.
@@ -67,7 +72,7 @@ impl Walk {
     /// # Errors
     /// One of them does not exist or cannot be looked at.
     pub fn new(paths: Vec<PathBuf>) -> Result<Self, Error> {
-        for path in &paths {
+        for path in paths.iter().filter(|path| !is_stdin(path)) {
             fs::metadata(path).map_err(|source| Error::Io {
                 doing: "find",
                 path: path.clone(),
@@ -76,12 +81,17 @@ impl Walk {
             })?;
         }
         let (given, open, seen) = (paths.into_iter(), Vec::new(), HashMap::new());
-        Ok(Walk { given, open, seen, left_out: None, shuffle: None })
+        Ok(Walk { given, open, seen, left_out: None, shuffle: None, ignore: None })
     }
 
     /// Will give the files in the order that `seed` decides.
     pub fn shuffled(&mut self, seed: u64) {
         self.shuffle = Some(Shuffle { seed, found: None, place: 0 });
+    }
+
+    /// Leaves out what `.gitignore` files name, or takes it.
+    pub fn gitignore(&mut self, respected: bool) {
+        self.ignore = respected.then(Ignore::default);
     }
 
     /// Will not enter `folder`, which holds the outputs of this run.
@@ -114,6 +124,11 @@ impl Walk {
     fn walk(&mut self, summary: &mut Summary) -> Option<Found> {
         loop {
             let path = self.next_path(summary)?;
+            if self.open.is_empty() && is_stdin(&path) {
+                summary.files += 1;
+                // Of unknown size: it begins a chunk of its own.
+                return Some(Found { path, size: u64::MAX });
+            }
             match fs::metadata(&path) {
                 Err(e) => skip(summary, &path, unreadable(&e)),
                 Ok(metadata) if metadata.is_dir() => self.enter(path, &metadata, summary),
@@ -131,13 +146,19 @@ impl Walk {
     fn next_path(&mut self, summary: &mut Summary) -> Option<PathBuf> {
         while let Some(folder) = self.open.last_mut() {
             match folder.names.next() {
-                None => drop(self.open.pop()),
+                None => {
+                    self.open.pop();
+                    self.ignore.iter_mut().for_each(Ignore::leave);
+                }
                 Some(name) => {
                     let path = folder.path.join(&name);
-                    if !name.as_bytes().starts_with(b".") {
+                    if name.as_bytes().starts_with(b".") {
+                        skip(summary, &path, "hidden".into());
+                    } else if self.ignore.as_ref().is_some_and(|rules| rules.names(&path)) {
+                        skip(summary, &path, "named in a .gitignore".into());
+                    } else {
                         return Some(path);
                     }
-                    skip(summary, &path, "hidden".into());
                 }
             }
         }
@@ -173,8 +194,62 @@ impl Walk {
             Err(e) => return skip(summary, &path, unreadable(&e)),
         };
         self.seen.insert(id, path.clone());
+        if let Some(rules) = &mut self.ignore {
+            rules.enter(&path, self.open.is_empty(), summary);
+        }
         self.open.push(Folder { id, path, names });
     }
+}
+
+/// The `.gitignore` files of the folders that are being walked.
+#[derive(Debug, Default)]
+struct Ignore {
+    /// One for each folder on the way, outermost first; `above` are those over the given one.
+    folders: Vec<Gitignore>,
+    above: Vec<Gitignore>,
+}
+
+impl Ignore {
+    fn enter(&mut self, folder: &Path, is_given: bool, summary: &mut Summary) {
+        if is_given {
+            self.above.clear();
+            let Ok(whole) = fs::canonicalize(folder) else { return };
+            let roots = whole.ancestors().take_while({
+                let mut inside = true;
+                move |above| std::mem::replace(&mut inside, !above.join(".git").exists())
+            });
+            let roots: Vec<&Path> = roots.collect();
+            // Outside of a repository only the folder's own rules count.
+            if roots.last().is_some_and(|root| root.join(".git").exists()) {
+                let above = roots.iter().skip(1).rev();
+                self.above = above.map(|above| rules_of(above, above, summary)).collect();
+            }
+        }
+        self.folders.push(rules_of(folder, folder, summary));
+    }
+
+    fn leave(&mut self) {
+        self.folders.pop();
+    }
+
+    /// Whether the innermost rule that says anything about a path says that it is left out.
+    fn names(&self, path: &Path) -> bool {
+        let is_folder = fs::metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let own = self.folders.iter().rev().map(|rules| rules.matched(path, is_folder));
+        let whole = fs::canonicalize(path);
+        let whole = whole.as_deref().unwrap_or(path);
+        let above = self.above.iter().rev().map(|rules| rules.matched(whole, is_folder));
+        own.chain(above).find(|found| !found.is_none()).is_some_and(|found| found.is_ignore())
+    }
+}
+
+fn rules_of(folder: &Path, root: &Path, summary: &mut Summary) -> Gitignore {
+    let file = folder.join(".gitignore");
+    let mut builder = GitignoreBuilder::new(root);
+    if let Some(error) = file.is_file().then(|| builder.add(&file)).flatten() {
+        skip(summary, &file, format!("some of its rules cannot be read: {error}"));
+    }
+    builder.build().unwrap_or_else(|_| Gitignore::empty())
 }
 
 /// The names in a folder, in the bytewise order of the paths below it: a folder's name counts with

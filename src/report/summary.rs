@@ -126,6 +126,12 @@ pub struct CorpusReport {
     pub bytes: u64,
     /// Documents.
     pub documents: u64,
+    /// Records that were none, and packed texts that broke off.
+    #[serde(default)]
+    pub bad_records: u64,
+    /// The first thousand of them: file and line, and why.
+    #[serde(default)]
+    pub bad: Vec<SkippedFile>,
     /// Tokens of all documents, ends of document included.
     pub tokens: u64,
     /// Places where the text is not UTF-8.

@@ -115,6 +115,12 @@ pub fn corpus(report: &RunReport) -> String {
     if let more @ 1.. = corpus.skipped.len().saturating_sub(SKIPPED_LINES) {
         let _ = writeln!(text, "  and {more} more, all named in report.json");
     }
+    if corpus.bad_records > 0 {
+        let _ = writeln!(text, "{} bad records", corpus.bad_records);
+    }
+    for bad in corpus.bad.iter().take(SKIPPED_LINES) {
+        let _ = writeln!(text, "  bad record {}: {}", bad.path, bad.reason);
+    }
     for bad in corpus.invalid.iter().take(SKIPPED_LINES) {
         let (path, count, byte) = (&bad.path, bad.count, bad.byte);
         let _ = writeln!(text, "  {path}: {count} parts are not UTF-8, the first at byte {byte}");

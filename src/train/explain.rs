@@ -9,8 +9,8 @@
 
 use std::ops::Range;
 
+use super::inputs::text;
 use super::options::Options;
-use super::run::text;
 use crate::corpus::batcher::{Batcher, Next, Sequences, Settings, TokenStore};
 use crate::corpus::tokenizer::learn::{Learner, train};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
@@ -31,9 +31,9 @@ pub struct Explained {
 pub struct Part {
     /// The document's number, in the order of the corpus.
     pub document: u64,
-    /// Its path, where it has one.
+    /// Its path, where it has one, and after a colon its line where it is a record.
     pub path: Option<String>,
-    /// The bytes of the document.
+    /// The bytes of the document: of a record's text, of what a packed file holds.
     pub bytes: Range<u64>,
     /// False where the part lies somewhere within these bytes.
     pub exact: bool,

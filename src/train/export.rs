@@ -21,8 +21,8 @@ use sha2::{Digest, Sha256};
 
 use super::explain::tokenizer_of;
 use super::files::{AtomicFile, exists, io_error, write_atomically};
+use super::inputs::text;
 use super::options::Options;
-use super::run::text;
 use super::safetensors::{hex, sha256_hex};
 use super::snapshot::text_of;
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};

@@ -6,6 +6,7 @@ use super::outcome::Results;
 use super::sample::{Limits, Sampler, generate};
 use super::snapshot;
 use super::training::{End, Trained};
+use crate::corpus::Skipped;
 use crate::error::Error;
 use crate::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
 use crate::report::summary::{CorpusReport, InvalidText, SkippedFile};
@@ -23,7 +24,11 @@ pub(super) fn finish(
     mut results: Results,
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
-    let state = results.standing(options).to_state(options, Isa::detect()?.name());
+    let state = results.standing(options).to_state(
+        options,
+        trained.digest.as_deref(),
+        Isa::detect()?.name(),
+    );
     let Trained { spheres, config, tokenizer, .. } = &trained;
     let written = snapshot::write(folder.path(), spheres, config, tokenizer, &state)?;
     let mut report = results.report();
@@ -59,15 +64,18 @@ fn losses(report: &mut RunReport, trained: &Trained, results: &Results, built_in
 
 fn corpus(trained: &Trained) -> CorpusReport {
     let summary = trained.source.summary();
-    let skipped =
-        summary.skipped.into_iter().map(|s| SkippedFile { path: s.path, reason: s.reason });
+    let report = |skipped: Vec<Skipped>| -> Vec<SkippedFile> {
+        skipped.into_iter().map(|s| SkippedFile { path: s.path, reason: s.reason }).collect()
+    };
     let invalid = trained.totals.iter().flat_map(|totals| &totals.invalid);
     let tokens = trained.totals.as_ref().map_or(0, |t| t.train.tokens + t.validation.tokens);
     CorpusReport {
         files: summary.files,
         opened: summary.opened,
         rewound: summary.rewound,
-        skipped: skipped.collect(),
+        skipped: report(summary.skipped),
+        bad_records: summary.bad_records,
+        bad: report(summary.bad),
         bytes: summary.bytes,
         documents: summary.documents,
         tokens,

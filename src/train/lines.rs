@@ -4,6 +4,7 @@ use super::batch::{Batch, Menu};
 use super::feed::Feed;
 use super::stages::{Again, Chunks, DEPTH, Inlet, Learn, Learned, Load, Outlet, Text, Tokenize};
 use crate::corpus::batcher::{Batcher, Sequences};
+use crate::corpus::files::Interrupter;
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
 use crate::corpus::{Chunk, Source, TokenChunk};
@@ -191,13 +192,32 @@ impl Line {
             inlets.push((tok, inlet));
         }
         let (done, read) = edge("source", 1, &event, &self.control.clone());
+        let held = source.interrupter().map(|interrupter| self.interrupts(interrupter, &event));
         let load = match reads {
             Reads::Once => Load::new(source, outlets, done, None),
             Reads::Now(again) => Load::new(source, outlets, done, Some(again)),
             Reads::Later(again) => Load::new(source, outlets, done, Some(again)).waiting(),
         };
-        self.stage(("tf-load".to_owned(), "load", 0), event, load, Load::finish);
+        self.stage(("tf-load".to_owned(), "load", 0), event, load, |load| {
+            drop(held);
+            load.finish();
+        });
         (inlets, read)
+    }
+
+    /// A thread that ends the loader's wait for input which may never come, when the run is stopped.
+    /// It leaves when the loader drops what is given back.
+    fn interrupts(&mut self, interrupter: Interrupter, loader: &Arc<Event>) -> Sender<()> {
+        let event = self.event();
+        let (held, released) = edge("loader", 1, loader, &event);
+        let shutdown = self.shutdown.clone();
+        let body: Body = Box::new(move |_| {
+            event.wait(|| released.is_closed() || shutdown.is_stopped());
+            interrupter.interrupt();
+            Ok(())
+        });
+        self.thread("tf-interrupt".to_owned(), "interrupt", 0, body);
+        held
     }
 
     /// The first pass of a tokenizer that learns.

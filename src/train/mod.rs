@@ -12,6 +12,7 @@ pub mod export;
 mod feed;
 pub mod files;
 mod finish;
+mod inputs;
 mod lines;
 pub mod options;
 mod outcome;

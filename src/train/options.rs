@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::corpus::files;
 use crate::corpus::tokenizer::TokenizerSpec;
 use crate::error::Error;
 
@@ -77,6 +78,8 @@ pub const HEADS: Range = Range::new("--heads", 1, 256);
 pub const WIDTH: Range = Range::new("--width", 1, 16_384);
 /// Positions.
 pub const CONTEXT: Range = Range::new("--context", 1, 65_536);
+/// Bad records up to which a run goes on.
+pub const BAD_RECORDS: Range = Range::new("--bad-records", 0, u64::MAX);
 /// Sequences in a micro-batch.
 pub const BATCH: Range = Range::new("--batch", 1, 4096);
 /// Micro-batches in a step.
@@ -159,6 +162,29 @@ pub fn parse_tokenizer(text: &str) -> Result<String, String> {
     }
 }
 
+/// An input of a mixture from the command line: `PATH=WEIGHT`.
+///
+/// ```
+/// use twelvefold::train::options::parse_weighted;
+///
+/// assert_eq!(parse_weighted("a=b=0.7"), Ok(("a=b".into(), 0.7)));
+/// assert!(parse_weighted("a=0").is_err());
+/// ```
+///
+/// # Errors
+/// What is accepted, in words.
+pub fn parse_weighted(text: &str) -> Result<(PathBuf, f64), String> {
+    let parts = text.rsplit_once('=').filter(|(path, _)| !path.is_empty());
+    let found = parts.and_then(|(path, weight)| Some((path.into(), weight.parse().ok()?)));
+    found.filter(|(_, weight)| is_weight(*weight)).ok_or_else(|| WEIGHT.to_owned())
+}
+
+const WEIGHT: &str = "give PATH=WEIGHT with a weight above 0, at most a million";
+
+fn is_weight(weight: f64) -> bool {
+    weight > 0.0 && weight <= 1e6
+}
+
 /// Everything that decides a run.
 ///
 /// ```
@@ -173,6 +199,14 @@ pub fn parse_tokenizer(text: &str) -> Result<String, String> {
 pub struct Options {
     /// Files and folders to train on; none: the built-in stories.
     pub paths: Vec<PathBuf>,
+    /// For each of the paths its weight, where they are mixed; none: one after the other.
+    pub weights: Vec<f64>,
+    /// The field of a record that is its text.
+    pub field: String,
+    /// Bad records up to which the run goes on.
+    pub bad_records: u64,
+    /// Leave out what `.gitignore` files name.
+    pub gitignore: bool,
     /// Where the run leaves its files.
     pub out: PathBuf,
     /// Replace a run that `out` already holds.
@@ -239,6 +273,10 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
+            weights: Vec::new(),
+            field: files::FIELD.to_owned(),
+            bad_records: files::BAD_RECORDS,
+            gitignore: false,
             out: PathBuf::from("run"),
             overwrite: false,
             resume: false,
@@ -308,7 +346,20 @@ impl Options {
         if self.token_memory < LEAST_MEMORY {
             return Err(refuse("--token-memory", self.token_memory, SIZE));
         }
+        self.validate_inputs()?;
         self.validate_library_side()
+    }
+
+    fn validate_inputs(&self) -> Result<(), Error> {
+        if !self.weights.is_empty() && self.weights.len() != self.paths.len() {
+            let given = format!("with weights for {}", self.weights.len());
+            let allowed = format!("as many paths must be given, and not {}", self.paths.len());
+            return Err(refuse("--mix", given, allowed));
+        }
+        match self.weights.iter().find(|weight| !is_weight(**weight)) {
+            Some(weight) => Err(refuse("--mix", weight, WEIGHT)),
+            None => Ok(()),
+        }
     }
 
     /// Settings that have no flag.

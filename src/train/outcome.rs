@@ -108,6 +108,7 @@ impl Results {
         self.report.resumed_from = Some(standing.step);
         self.report.steps = standing.step;
         self.report.tokens = standing.tokens;
+        self.report.skipped_steps = standing.skipped;
         self.before.clone_from(&standing.recent);
         self.start = (standing.step, standing.position);
         self.served = standing.served;
@@ -124,6 +125,7 @@ impl Results {
             served: self.served,
             tokens: self.report.tokens,
             recent: self.last_losses(),
+            skipped: self.report.skipped_steps,
             validated: self.validated,
             best: self.best,
         }

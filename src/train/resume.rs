@@ -26,6 +26,7 @@ use super::files::exists;
 use super::options::Options;
 use super::safetensors::Reader;
 use super::standing::{Change, Standing, changes};
+use crate::corpus::files::is_stdin;
 use crate::error::Error;
 use crate::model::Isa;
 use crate::report::{Observer, RunReport};
@@ -63,6 +64,8 @@ pub(super) struct Search<'a> {
     pub(super) out: &'a Path,
     pub(super) checkpoints: &'a mut Checkpoints,
     pub(super) options: &'a Options,
+    /// Of the tokenizer, where it is not learned from the text.
+    pub(super) digest: Option<&'a str>,
     pub(super) isa: Isa,
     pub(super) observer: &'a mut dyn Observer,
 }
@@ -80,7 +83,7 @@ impl Search<'_> {
                     continue;
                 }
             };
-            let changed = changes(&found.state, self.options);
+            let changed = changes(&found.state, self.options, self.digest);
             if changed.is_empty() {
                 return self.take(folder, found);
             }
@@ -110,7 +113,7 @@ impl Search<'_> {
         }
         self.checkpoints.adopt(step)?;
         if folder == self.out
-            && changes(&found.state, self.options).is_empty()
+            && changes(&found.state, self.options, self.digest).is_empty()
             && let Some((report, bytes)) = report_of(self.out, &found, steps)?
         {
             let out = self.out.display();
@@ -119,6 +122,10 @@ impl Search<'_> {
         }
         let from = folder.display();
         self.observer.note(&format!("resuming at step {step} of {steps}, from {from}"));
+        if self.options.paths.iter().any(|path| is_stdin(path)) {
+            self.observer
+                .note("standard input must give the text of the run again, from its beginning");
+        }
         let (was, is) = (&found.state.kernels, self.isa.name());
         if was != is {
             self.observer.note(&format!(

@@ -8,11 +8,8 @@ use super::outcome::Results;
 use super::receive::{Received, receive, unfinished};
 use super::resume::{Begin, Search};
 use super::training::Training;
-use super::{files, finish};
+use super::{files, finish, inputs, snapshot};
 use crate::corpus::Source;
-use crate::corpus::files::FileSource;
-use crate::corpus::runs::Cuts;
-use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
 use crate::engine::wait::census;
@@ -71,7 +68,8 @@ pub fn run(
     options.validate()?;
     let isa = Isa::detect()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
-    let (mut source, given) = text(options, &spec)?;
+    let (mut source, given) = inputs::text(options, &spec)?;
+    let digest = given.as_ref().map(snapshot::digest);
     let replaces = options.overwrite || options.resume;
     let folder = files::RunFolder::claim(&options.out, replaces)?;
     let out = folder.path();
@@ -80,7 +78,15 @@ pub fn run(
     let mut results = Results::new(options, isa);
     observer.plan(&plan_text(options, isa));
     let begin = if options.resume {
-        Search { out, checkpoints: &mut checkpoints, options, isa, observer }.begin()?
+        Search {
+            out,
+            checkpoints: &mut checkpoints,
+            options,
+            digest: digest.as_deref(),
+            isa,
+            observer,
+        }
+        .begin()?
     } else {
         Begin::First
     };
@@ -96,7 +102,7 @@ pub fn run(
         None => learn(options, spec, source, cancel, &mut results, observer)?,
         Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
-    let mut training = Training::start(options, isa, corpus, resumed.as_deref(), cancel)?;
+    let mut training = Training::start(options, isa, (corpus, digest), resumed.as_deref(), cancel)?;
     if let Some(resumed) = resumed {
         results.restore(&resumed.standing);
     }
@@ -123,26 +129,6 @@ pub(super) enum Corpus {
         tokenizer: Arc<Tokenizer>,
         kept: Vec<(Vec<PieceChunk>, Expansion)>,
     },
-}
-
-/// The text of the run, and the tokenizer where it is not learned from that text.
-pub(super) fn text(
-    options: &Options,
-    spec: &TokenizerSpec,
-) -> Result<(Box<dyn Source>, Option<Tokenizer>), Error> {
-    let given = if spec.learns() { None } else { Some(spec.load()?) };
-    let source = source(options, given.as_ref().map_or(Cuts::OWN, Tokenizer::cuts))?;
-    Ok((source, given))
-}
-
-/// The text of the run, cut as its tokenizer allows it.
-fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
-    Ok(if options.paths.is_empty() {
-        Box::new(StorySource::new(options.seed, options.story_bytes)?)
-    } else {
-        let files = FileSource::new(options.paths.iter().cloned())?.cutting(cuts);
-        Box::new(if options.shuffle_files { files.shuffled(options.seed) } else { files })
-    })
 }
 
 fn plan_text(options: &Options, isa: Isa) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::checkpoint::{Checkpoint, Gpt2Config, RunState, Verified, save};
-use super::safetensors::{Reader, TensorView, Written};
+use super::safetensors::{Reader, TensorView, Written, sha256_hex};
 use crate::corpus::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::model::{Config, Layout, Tensor};
@@ -52,6 +52,11 @@ pub(super) fn write(
 /// The text of `tokenizer.json`.
 pub(super) fn text_of(tokenizer: &Tokenizer) -> String {
     format!("{:#}\n", tokenizer.to_json())
+}
+
+/// SHA-256 of the text of `tokenizer.json`.
+pub(super) fn digest(tokenizer: &Tokenizer) -> String {
+    sha256_hex(text_of(tokenizer).as_bytes())
 }
 
 fn views<'a>(layout: &Layout, values: &'a [f32]) -> Vec<TensorView<'a>> {

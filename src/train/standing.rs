@@ -3,11 +3,12 @@
 //!
 //! | under `run.` in `optimizer.safetensors` | what it is |
 //! |---|---|
-//! | `setting.NAME` | each setting that decides the weights, as JSON |
+//! | `setting.NAME` | each setting that decides the weights, as JSON; with `tokenizer_sha256`, where it is not learned |
 //! | `receipt` | the [`Receipt`] of all that was served |
 //! | `receipt_from`, `receipt_base` | the sequence from which on it can be served again, and the receipt there: 0 and zeros, but for a run that was resumed with changes |
 //! | `tokens` | targets trained |
 //! | `recent` | targets and loss of the last steps, for the report's mean |
+//! | `skipped` | steps that were left out; none where it is not there |
 //! | `validated` | the step of the last validation |
 //! | `best` | step and loss of the best validation |
 //!
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use super::checkpoint::RunState;
 use super::options::Options;
 use crate::corpus::batcher::Receipt;
+use crate::corpus::tokenizer::TokenizerSpec;
 use crate::error::Error;
 
 /// See the module.
@@ -29,6 +31,8 @@ pub(super) struct Standing {
     pub(super) served: Served,
     pub(super) tokens: u64,
     pub(super) recent: Vec<(u64, f64)>,
+    /// Steps that were left out.
+    pub(super) skipped: u64,
     pub(super) validated: u64,
     pub(super) best: Option<(u64, f64)>,
 }
@@ -44,8 +48,10 @@ pub(super) struct Served {
 }
 
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
-const FREE: [&str; 11] = [
+/// Nor does the limit of bad records, which says only whether a run goes on.
+const FREE: [&str; 12] = [
     "paths",
+    "bad_records",
     "out",
     "overwrite",
     "resume",
@@ -58,13 +64,16 @@ const FREE: [&str; 11] = [
     "token_memory",
 ];
 
+/// The digest of a tokenizer that is not learned: of the text of its `tokenizer.json`.
+const DIGEST: &str = "tokenizer_sha256";
+
 /// What cannot change while the weights stay.
-const FIXED: [&str; 5] = ["tokenizer", "layers", "heads", "width", "context"];
+const FIXED: [&str; 6] = ["tokenizer", DIGEST, "layers", "heads", "width", "context"];
 
 const SETTING: &str = "setting.";
 
 /// The settings that decide the weights, each as JSON.
-fn settings(options: &Options) -> BTreeMap<String, String> {
+fn settings(options: &Options, digest: Option<&str>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(options) {
         let decides = |name: &str| !FREE.contains(&name);
@@ -74,13 +83,26 @@ fn settings(options: &Options) -> BTreeMap<String, String> {
     }
     let text = if options.paths.is_empty() { "\"built-in stories\"" } else { "\"files\"" };
     settings.insert("text".to_owned(), text.to_owned());
+    if let Some(digest) = digest {
+        settings.insert(DIGEST.to_owned(), format!("\"{digest}\""));
+        // Where the file lies decides nothing.
+        if let Ok(TokenizerSpec::Json(_) | TokenizerSpec::Tiktoken(..)) = options.tokenizer.parse()
+        {
+            settings.insert("tokenizer".to_owned(), "\"a file\"".to_owned());
+        }
+    }
     settings
 }
 
 impl Standing {
     /// What a checkpoint says of it.
-    pub(super) fn to_state(&self, options: &Options, kernels: &str) -> RunState {
-        let mut extra: BTreeMap<String, String> = settings(options)
+    pub(super) fn to_state(
+        &self,
+        options: &Options,
+        digest: Option<&str>,
+        kernels: &str,
+    ) -> RunState {
+        let mut extra: BTreeMap<String, String> = settings(options, digest)
             .into_iter()
             .map(|(n, value)| (format!("{SETTING}{n}"), value))
             .collect();
@@ -93,6 +115,7 @@ impl Standing {
             ("receipt_base", served.base.to_string()),
             ("tokens", self.tokens.to_string()),
             ("recent", recent.join(" ")),
+            ("skipped", self.skipped.to_string()),
             ("validated", self.validated.to_string()),
             ("best", self.best.iter().map(pair).collect()),
         ] {
@@ -138,6 +161,8 @@ impl Standing {
             served,
             tokens: number("tokens")?,
             recent: pairs("recent")?,
+            // A checkpoint of a version before this one does not say it.
+            skipped: if state.extra.contains_key("skipped") { number("skipped")? } else { 0 },
             validated: number("validated")?,
             best: pairs("best")?.first().copied(),
         })
@@ -160,8 +185,21 @@ impl Change {
 
     /// For people: `--steps was 100 and is 200`.
     pub(super) fn words(&self) -> String {
-        let flagged = ["steps", "seed", "batch", "micro_batches", "lr"];
-        let name = if flagged.contains(&self.name.as_str()) || self.is_fixed() {
+        let flagged = [
+            "steps",
+            "seed",
+            "batch",
+            "micro_batches",
+            "lr",
+            "field",
+            "gitignore",
+            "skip_non_finite",
+        ];
+        let name = if self.name == DIGEST {
+            "the tokenizer's SHA-256".to_owned()
+        } else if self.name == "weights" {
+            "the weights of --mix".to_owned()
+        } else if flagged.contains(&self.name.as_str()) || self.is_fixed() {
             format!("--{}", self.name.replace('_', "-"))
         } else {
             self.name.replace('_', " ")
@@ -180,8 +218,8 @@ impl Change {
 }
 
 /// The settings that are not those of the checkpoint.
-pub(super) fn changes(state: &RunState, options: &Options) -> Vec<Change> {
-    let now = settings(options);
+pub(super) fn changes(state: &RunState, options: &Options, digest: Option<&str>) -> Vec<Change> {
+    let now = settings(options, digest);
     let said = |name: &String| state.extra.get(&format!("{SETTING}{name}")).cloned();
     let change = |(name, is): (&String, &String)| {
         let was = said(name).unwrap_or_else(|| "not said".to_owned());
@@ -206,6 +244,7 @@ mod tests {
             served: Served { receipt, from: 4, base: Receipt::default() },
             tokens: 99,
             recent: vec![(4, 0.1 + 0.2), (3, f64::MIN_POSITIVE)],
+            skipped: 2,
             validated: 5,
             best: Some((5, 1.0 / 3.0)),
         }
@@ -215,14 +254,14 @@ mod tests {
     fn what_is_written_comes_back_to_the_last_bit() {
         let options = Options::default();
         for standing in [standing(), Standing::default()] {
-            let state = standing.to_state(&options, "x");
+            let state = standing.to_state(&options, None, "x");
             assert_eq!(Standing::parse(&state).unwrap(), standing);
         }
     }
 
     #[test]
     fn a_value_that_is_missing_or_no_number_is_refused() {
-        let state = standing().to_state(&Options::default(), "x");
+        let state = standing().to_state(&Options::default(), None, "x");
         for name in ["receipt", "receipt_from", "receipt_base", "tokens", "recent", "validated"] {
             let mut missing = state.clone();
             missing.extra.remove(name);
@@ -231,12 +270,18 @@ mod tests {
             odd.extra.insert(name.to_owned(), "x:y".to_owned());
             assert!(Standing::parse(&odd).is_err(), "{name}");
         }
+        // It came later than the others: where it is missing, no step was left out.
+        let mut state = state;
+        state.extra.insert("skipped".to_owned(), "x".to_owned());
+        assert!(Standing::parse(&state).is_err());
+        state.extra.remove("skipped");
+        assert_eq!(Standing::parse(&state).unwrap(), Standing { skipped: 0, ..standing() });
     }
 
     #[test]
     fn what_changes_the_weights_is_a_change_and_what_does_not_is_none() {
         let options = Options::default();
-        let state = standing().to_state(&options, "x");
+        let state = standing().to_state(&options, None, "x");
         let free = Options {
             out: PathBuf::from("elsewhere"),
             resume: true,
@@ -246,12 +291,13 @@ mod tests {
             checkpoint_every: 1,
             checkpoint_minutes: 1,
             keep_checkpoints: 9,
+            bad_records: 7,
             ..options.clone()
         };
-        assert_eq!(changes(&state, &free), []);
+        assert_eq!(changes(&state, &free, None), []);
         let changed = Options { steps: 6000, lr: 1e-3, layers: 3, ..options };
         let words: Vec<String> =
-            changes(&state, &changed).iter().map(super::Change::words).collect();
+            changes(&state, &changed, None).iter().map(super::Change::words).collect();
         assert_eq!(
             words,
             [
@@ -261,6 +307,9 @@ mod tests {
             ]
         );
         let files = Options { paths: vec![PathBuf::from("a")], ..Options::default() };
-        assert_eq!(changes(&state, &files)[0].words(), "text was built-in stories and is files");
+        assert_eq!(
+            changes(&state, &files, None)[0].words(),
+            "text was built-in stories and is files"
+        );
     }
 }

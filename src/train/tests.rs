@@ -201,6 +201,35 @@ fn a_step_that_is_no_number_is_left_out_and_counted_where_the_user_asked_for_tha
     assert_ne!(one.weights_sha256, whole.weights_sha256);
 }
 
+/// Asks for a stop after step 4.
+struct StopAtFour(Cancel);
+
+impl Observer for StopAtFour {
+    fn step(&mut self, progress: &Progress) {
+        if progress.step == 4 {
+            self.0.request();
+        }
+    }
+}
+
+#[test]
+fn a_step_that_was_left_out_before_a_stop_is_still_counted_after_it() {
+    let _watchdog = watchdog("a step left out before a stop");
+    let out = tempfile::tempdir().unwrap();
+    let options = Options { skip_non_finite: true, steps: 6, ..tiny(&out) };
+    let _guard = plant("", 1, 3, Fault::NotANumber);
+    let whole = Options { out: out.path().join("whole"), ..options.clone() };
+    let whole = run(&whole, &Cancel::new(), &mut ()).unwrap();
+    let cancel = Cancel::new();
+    let part = run(&options, &cancel, &mut StopAtFour(cancel.clone())).unwrap();
+    assert_eq!((part.steps, part.skipped_steps), (4, 1));
+    let options = Options { resume: true, spheres: 1, ..options };
+    let rest = run(&options, &Cancel::new(), &mut ()).unwrap();
+    assert_eq!((rest.resumed_from, rest.steps, rest.skipped_steps), (Some(4), 6, 1));
+    assert_eq!((rest.tokens, rest.train_loss), (whole.tokens, whole.train_loss));
+    assert_eq!(rest.weights_sha256, whole.weights_sha256);
+}
+
 #[test]
 fn the_run_that_was_there_stands_when_the_one_to_replace_it_fails() {
     let _watchdog = watchdog("the run that was there");

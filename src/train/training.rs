@@ -50,6 +50,8 @@ pub(super) struct Training {
     /// The source, once the loader is done with it.
     read: SourceBack,
     tokenizer: Arc<Tokenizer>,
+    /// Of the tokenizer, where it is not learned from the text.
+    digest: Option<String>,
     config: Config,
     totals: Option<Box<Totals>>,
 }
@@ -59,6 +61,8 @@ pub(super) struct Trained {
     pub(super) spheres: Spheres,
     pub(super) source: Box<dyn Source>,
     pub(super) tokenizer: Arc<Tokenizer>,
+    /// Of the tokenizer, where it is not learned from the text.
+    pub(super) digest: Option<String>,
     pub(super) config: Config,
     pub(super) totals: Option<Box<Totals>>,
     pub(super) end: End,
@@ -72,7 +76,7 @@ impl Training {
     pub(super) fn start(
         options: &Options,
         isa: Isa,
-        corpus: Corpus,
+        (corpus, digest): (Corpus, Option<String>),
         resumed: Option<&Resumed>,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
@@ -86,14 +90,7 @@ impl Training {
             }
         };
         let Tokenizing { texts, source: read, again } = tokenizing;
-        let config = Config {
-            vocab: tokenizer.vocab(),
-            layers: options.layers,
-            heads: options.heads,
-            width: options.width,
-            context: options.context,
-        };
-        config.check()?;
+        let config = config(options, &tokenizer)?;
         let numbers = match resumed {
             Some(resumed) => {
                 resume::check_tokenizer(resumed, &snapshot::text_of(&tokenizer))?;
@@ -127,7 +124,19 @@ impl Training {
         let spheres = computing(&mut line, options, plan, numbers, cancel);
         let crew = Some(line.start()?);
         let (feeds, back, totals) = (Some(feeds), Some(back), None);
-        Ok(Training { isa, line, crew, spheres, feeds, back, read, tokenizer, config, totals })
+        Ok(Training {
+            isa,
+            line,
+            crew,
+            spheres,
+            feeds,
+            back,
+            read,
+            tokenizer,
+            digest,
+            config,
+            totals,
+        })
     }
 
     /// Takes what the batcher feeds until all steps are done or the user stops the run.
@@ -293,10 +302,11 @@ impl Training {
     fn skipped(&mut self) -> String {
         let summary = self.read.try_recv().map(|source| source.summary()).unwrap_or_default();
         let mut text = String::new();
-        for skipped in summary.skipped.iter().take(SKIPPED_NAMED) {
+        for skipped in summary.skipped.iter().chain(&summary.bad).take(SKIPPED_NAMED) {
             text += &format!("\nskipped {}: {}", skipped.path, skipped.reason);
         }
-        match summary.skipped.len().saturating_sub(SKIPPED_NAMED) {
+        let count = summary.skipped.len() + summary.bad_records as usize;
+        match count.saturating_sub(SKIPPED_NAMED) {
             0 => text,
             more => text + &format!("\nand {more} more"),
         }
@@ -326,6 +336,7 @@ impl Training {
             spheres: self.spheres,
             source,
             tokenizer: self.tokenizer,
+            digest: self.digest,
             config: self.config,
             totals: self.totals,
             end,
@@ -368,7 +379,11 @@ impl Saver<'_> {
     /// goes on: what cannot be saved now may be later.
     fn save(&mut self, training: &Training, results: &mut Results, observer: &mut dyn Observer) {
         let step = results.steps();
-        let state = results.standing(self.options).to_state(self.options, training.isa.name());
+        let state = results.standing(self.options).to_state(
+            self.options,
+            training.digest.as_deref(),
+            training.isa.name(),
+        );
         let saved = self.checkpoints.save(step, results.best(), |folder| {
             let Training { spheres, config, tokenizer, .. } = training;
             snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
@@ -382,6 +397,14 @@ impl Saver<'_> {
             ),
         });
     }
+}
+
+/// The shape of the model.
+fn config(options: &Options, tokenizer: &Tokenizer) -> Result<Config, Error> {
+    let Options { layers, heads, width, context, .. } = *options;
+    let config = Config { vocab: tokenizer.vocab(), layers, heads, width, context };
+    config.check()?;
+    Ok(config)
 }
 
 /// What the batcher is to give.

@@ -5,24 +5,41 @@
 //! out before the last file is opened, and one file is open at a time. Files from
 //! [`MAP_BYTES`] on are mapped, smaller ones read; either way a byte is handed out once.
 //!
+//! | name | what it is |
+//! |---|---|
+//! | `*.jsonl`, `*.ndjson` | a document a line, in one field of an object |
+//! | `*.gz`, `*.zst` | packed text, or packed records after `.jsonl`; unpacked on the way |
+//! | `-`, and `-.jsonl`, `-.gz`, `-.jsonl.zst` and so on | standard input, as the rest says |
+//! | all others | text |
+//!
 //! Not taken, each with its reason in the summary: what is empty, binary (a NUL in the first
 //! [`PROBE_BYTES`]) or unreadable, and what [`walk`](super::walk) skips. A file that changes while it
-//! is read is an error, which says where.
+//! is read is an error, which says where. A bad record (a line that is none, packed text that breaks
+//! off) is counted and named, and is an error beyond a limit; what came before it stays.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::map::{Mapped, Stamp};
+use super::map::Stamp;
 use super::runs::Cuts;
 use super::walk::{Found, Walk, kind, skip, unreadable};
 use super::{CHUNK_BYTES, Chunk, Source, Span, Summary};
 use crate::error::Error;
 
+mod document;
 mod names;
+mod records;
+mod stream;
 
+use document::{Document, Reader};
 use names::Names;
+pub use records::RECORD_BYTES;
+use records::{Lines, Record, Records, broken};
+pub(crate) use stream::is_stdin;
+pub use stream::{Interrupter, WINDOW_BYTES};
+use stream::{Kind, Stdin, Stream};
 
 /// The size, in bytes, from which a file is mapped.
 ///
@@ -34,6 +51,15 @@ pub const MAP_BYTES: u64 = 2 * 1024 * 1024;
 /// A NUL in this many first bytes makes a file binary.
 pub const PROBE_BYTES: usize = 8 * 1024;
 
+/// The field of a record that is its text, unless another is asked for.
+pub const FIELD: &str = "text";
+
+/// Bad records up to which a run goes on, unless another limit is asked for.
+pub const BAD_RECORDS: u64 = 100;
+
+/// Bad records that are named; further ones are only counted.
+const BAD_NAMED: u64 = 1_000;
+
 /// The text of files and folders.
 ///
 /// ```
@@ -41,30 +67,54 @@ pub const PROBE_BYTES: usize = 8 * 1024;
 /// # let folder = tempfile::tempdir().unwrap();
 /// std::fs::write(folder.path().join("a.txt"), "one two").unwrap();
 /// std::fs::write(folder.path().join("b.bin"), "\0").unwrap();
+/// std::fs::write(folder.path().join("c.jsonl"), "{\"text\": \" three\"}\nnone").unwrap();
 /// let mut source = FileSource::new([folder.path()])?;
 /// let mut chunk = Chunk::default();
 /// assert!(source.fill(&mut chunk)?);
-/// assert_eq!(chunk.bytes, b"one two");
+/// assert_eq!(chunk.bytes, b"one two three");
 /// assert!(!source.fill(&mut chunk)?);
-/// assert_eq!(source.summary().skipped[0].reason, "binary: a NUL at byte 0");
+/// let summary = source.summary();
+/// assert_eq!(summary.skipped[0].reason, "binary: a NUL at byte 0");
+/// assert!(summary.bad[0].path.ends_with("c.jsonl:2"));
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct FileSource {
     paths: Vec<PathBuf>,
-    left_out: Option<PathBuf>,
-    /// Decides the order of the files, where they do not come in that of their paths.
-    shuffle: Option<u64>,
     walk: Walk,
     /// Found, and waiting for a chunk with room for it.
     waiting: Option<Found>,
     current: Option<Document>,
-    cuts: Cuts,
+    lines: Option<Lines>,
+    /// The text of a record: one that waits for a chunk with room for it, or a spare buffer.
+    text: Vec<u8>,
+    text_waits: bool,
+    settings: Settings,
+    stop: Option<Interrupter>,
     chunks: u64,
     summary: Summary,
     /// What the first pass found, in the passes after it.
     first: Option<Summary>,
     names: Names,
+}
+
+#[derive(Debug)]
+struct Settings {
+    cuts: Cuts,
+    field: String,
+    bad_records: u64,
+    gitignore: bool,
+    /// Decides the order of the files, where they do not come in that of their paths.
+    shuffle: Option<u64>,
+    left_out: Option<PathBuf>,
+}
+
+/// What comes next.
+enum Next {
+    Document(Document),
+    /// It does not fit what is left of the chunk.
+    Waits,
+    Nothing,
 }
 
 impl FileSource {
@@ -74,22 +124,34 @@ impl FileSource {
     /// A path does not exist or cannot be looked at.
     pub fn new<P: Into<PathBuf>>(paths: impl IntoIterator<Item = P>) -> Result<Self, Error> {
         let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
-        let walk = Walk::new(paths.clone())?;
-        let (summary, names) = (Summary::default(), Names::default());
-        let (waiting, current, left_out, first) = (None, None, None, None);
-        let (shuffle, cuts, chunks) = (None, Cuts::OWN, 0);
+        let stop = match paths.iter().any(|path| is_stdin(path)) {
+            true => {
+                Some(Interrupter::new().map_err(|e| Error::io("wait for", "standard input", e))?)
+            }
+            false => None,
+        };
+        let settings = Settings {
+            cuts: Cuts::OWN,
+            field: FIELD.to_owned(),
+            bad_records: BAD_RECORDS,
+            gitignore: false,
+            shuffle: None,
+            left_out: None,
+        };
         Ok(FileSource {
+            walk: Walk::new(paths.clone())?,
             paths,
-            left_out,
-            shuffle,
-            walk,
-            waiting,
-            current,
-            cuts,
-            chunks,
-            summary,
-            first,
-            names,
+            waiting: None,
+            current: None,
+            lines: None,
+            text: Vec::new(),
+            text_waits: false,
+            settings,
+            stop,
+            chunks: 0,
+            summary: Summary::default(),
+            first: None,
+            names: Names::default(),
         })
     }
 
@@ -98,44 +160,161 @@ impl FileSource {
     /// [`Tokenizer::cuts`]: super::tokenizer::Tokenizer::cuts
     #[must_use]
     pub fn cutting(mut self, cuts: Cuts) -> Self {
-        self.cuts = cuts;
+        self.settings.cuts = cuts;
         self
     }
 
     /// Gives the files in the order that `seed` decides, the same in every pass. All are looked at, and
     /// none is opened, before the first one is read.
+    #[must_use]
     pub fn shuffled(mut self, seed: u64) -> Self {
-        self.shuffle = Some(seed);
+        self.settings.shuffle = Some(seed);
         self.walk.shuffled(seed);
         self
     }
 
-    /// The next file that fits what is left of the chunk; one that does not must wait for the next.
-    fn next_file(&mut self, chunk: &Chunk) -> Option<Found> {
-        let found = self.waiting.take().or_else(|| self.walk.next(&mut self.summary))?;
-        let room = CHUNK_BYTES - chunk.bytes.len();
-        if !chunk.bytes.is_empty() && found.size > room as u64 {
-            self.waiting = Some(found);
-            return None;
-        }
-        Some(found)
+    /// Will take this field of each record ([`FIELD`] unless it is told).
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>) -> Self {
+        self.settings.field = name.into();
+        self
     }
 
-    /// Opens a file that was found, or notes why it is not taken.
+    /// Will go on up to this many bad records ([`BAD_RECORDS`] unless it is told).
+    #[must_use]
+    pub fn bad_records(mut self, most: u64) -> Self {
+        self.settings.bad_records = most;
+        self
+    }
+
+    /// Will leave out what `.gitignore` files name, those above a given folder up to its repository's
+    /// included; what is given itself is taken.
+    #[must_use]
+    pub fn gitignore(mut self, respected: bool) -> Self {
+        self.settings.gitignore = respected;
+        self.walk.gitignore(respected);
+        self
+    }
+
+    /// The next document, if it fits what is left of the chunk.
+    fn next(&mut self, chunk: &Chunk) -> Result<Next, Error> {
+        loop {
+            if self.lines.is_some() {
+                match self.next_record(chunk)? {
+                    Next::Nothing => {}
+                    found => return Ok(found),
+                }
+            }
+            let found = match self.waiting.take() {
+                Some(found) => found,
+                None => match self.walk.next(&mut self.summary) {
+                    Some(found) => found,
+                    None => return Ok(Next::Nothing),
+                },
+            };
+            let room = CHUNK_BYTES - chunk.bytes.len();
+            // What is packed has no size yet; it needs room to be looked at.
+            let is_plain = Kind::of(&found.path) == Kind::PLAIN;
+            let size = if is_plain { found.size } else { CHUNK_BYTES as u64 / 4 };
+            if !chunk.bytes.is_empty() && size > room as u64 {
+                self.waiting = Some(found);
+                return Ok(Next::Waits);
+            }
+            if let Some(document) = self.open(found)? {
+                return Ok(Next::Document(document));
+            }
+        }
+    }
+
+    /// The next record of the open file, or nothing where that has ended.
+    fn next_record(&mut self, chunk: &Chunk) -> Result<Next, Error> {
+        while let Some(lines) = &mut self.lines {
+            if !std::mem::take(&mut self.text_waits) {
+                match lines.records.next(&mut self.text) {
+                    Record::Text => {}
+                    Record::Bad(why) => {
+                        let at = format!("{}:{}", lines.path.display(), lines.records.line);
+                        self.bad(at, why)?;
+                        continue;
+                    }
+                    Record::End => {
+                        if let Some((file, stamp)) = &lines.file {
+                            stamp.check(file).map_err(|e| changed(&lines.path, 0, e))?;
+                        }
+                        self.lines = None;
+                        break;
+                    }
+                }
+            }
+            if !chunk.bytes.is_empty() && self.text.len() > CHUNK_BYTES - chunk.bytes.len() {
+                self.text_waits = true;
+                return Ok(Next::Waits);
+            }
+            if self.first.is_none() {
+                if !std::mem::replace(&mut lines.is_named, true) {
+                    self.names.push_file(&lines.path);
+                }
+                self.names.push_record(lines.records.line);
+            }
+            let text = std::mem::take(&mut self.text);
+            return Ok(Next::Document(Document::new(lines.path.clone(), Reader::Text(text), None)));
+        }
+        Ok(Next::Nothing)
+    }
+
+    /// Opens a file that was found, or notes why it is not taken. The records of a file are opened,
+    /// too, and give no document yet.
     fn open(&mut self, found: Found) -> Result<Option<Document>, Error> {
+        let kind = Kind::of(&found.path);
+        if is_stdin(&found.path) {
+            let stop = self.stop.clone().map_or_else(Interrupter::new, Ok);
+            let stdin = stop.and_then(Stdin::new);
+            let stdin = stdin.map_err(|e| Error::io("read", "standard input", e))?;
+            self.summary.opened += 1;
+            let stream = Stream::new(Box::new(stdin), kind.packing);
+            return Ok(self.begin(found.path, kind, stream, None));
+        }
+        let Some((file, stamp)) = self.open_file(&found)? else { return Ok(None) };
+        if kind == Kind::PLAIN {
+            return Ok(Some(Document::new(found.path, Reader::new(file, stamp), Some(stamp))));
+        }
+        let again = file.try_clone().map_err(|e| Error::io("open", &found.path, e))?;
+        let stream = Stream::new(Box::new(file), kind.packing);
+        Ok(self.begin(found.path, kind, stream, Some((again, stamp))))
+    }
+
+    fn begin(
+        &mut self,
+        path: PathBuf,
+        kind: Kind,
+        stream: Stream,
+        file: Option<(File, Stamp)>,
+    ) -> Option<Document> {
+        if kind.is_records {
+            let records = Records::new(stream, self.settings.field.clone());
+            self.lines = Some(Lines { path, records, is_named: false, file });
+            return None;
+        }
+        let stamp = file.as_ref().map(|(_, stamp)| *stamp);
+        let file = file.map(|(file, _)| file);
+        Some(Document::new(path, Reader::Stream(Box::new(stream), file), stamp))
+    }
+
+    fn open_file(&mut self, found: &Found) -> Result<Option<(File, Stamp)>, Error> {
         // A FIFO put in the file's place since it was looked at must not stop us.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let opened = OpenOptions::new().read(true).custom_flags(flags).open(&found.path);
         let file = match opened {
             Ok(file) => file,
-            Err(e) if is_shortage(&e) => return Err(Error::io("open", found.path, e)),
+            Err(e) if is_shortage(&e) => return Err(Error::io("open", &found.path, e)),
             Err(e) => {
                 skip(&mut self.summary, &found.path, unreadable(&e));
                 return Ok(None);
             }
         };
         self.summary.opened += 1;
-        let metadata = file.metadata().map_err(|e| Error::io("look at", &found.path, e))?;
+        let metadata: Metadata =
+            file.metadata().map_err(|e| Error::io("look at", &found.path, e))?;
         if !metadata.is_file() {
             skip(&mut self.summary, &found.path, kind(metadata.file_type()).into());
             return Ok(None);
@@ -145,37 +324,60 @@ impl FileSource {
             skip(&mut self.summary, &found.path, "empty".into());
             return Ok(None);
         }
-        let reader = Reader::new(file, stamp);
-        Ok(Some(Document { path: found.path, reader, stamp, read: 0, carry: Vec::new() }))
+        Ok(Some((file, stamp)))
+    }
+
+    /// Notes a bad record.
+    fn bad(&mut self, at: String, why: String) -> Result<(), Error> {
+        self.summary.bad_records += 1;
+        let (count, most) = (self.summary.bad_records, self.settings.bad_records);
+        if count > most {
+            return Err(Error::input(
+                format!("more than {most} bad records; this one is {at}: {why}"),
+                "mend or leave out the file, choose another field with --field, or allow more \
+                 with --bad-records",
+            ));
+        }
+        if count <= BAD_NAMED {
+            self.summary.bad.push(super::Skipped { path: at, reason: why });
+        }
+        Ok(())
     }
 
     /// Adds the next part of the open document to the chunk. Afterwards it is `current` if it goes on.
     fn append(&mut self, mut document: Document, chunk: &mut Chunk) -> Result<(), Error> {
         let base = chunk.bytes.len();
-        let is_first = document.read == 0;
-        let offset = document.read - document.carry.len() as u64;
+        let is_first = document.is_new();
+        let offset = document.offset();
         if let Err(e) = document.read_into(&mut chunk.bytes) {
-            if is_first && !document.is_changed() {
+            let is_stream = matches!(document.reader, Reader::Stream(..));
+            if is_first && !document.is_changed() && chunk.bytes.len() == base {
                 chunk.bytes.truncate(base);
+                if is_stream {
+                    return self.bad(document.path.display().to_string(), broken(&e));
+                }
                 skip(&mut self.summary, &document.path, unreadable(&e));
                 return Ok(());
             }
-            return Err(document.changed(e));
+            if !is_stream || document.is_changed() {
+                return Err(changed(&document.path, document.read, e));
+            }
+            // What was unpacked before stays.
+            let at = format!("{}: after byte {}", document.path.display(), document.read);
+            self.bad(at, broken(&e))?;
         }
         let bytes = &chunk.bytes[base..];
-        let probe = &bytes[..bytes.len().min(PROBE_BYTES)];
-        if is_first && let Some(at) = probe.iter().position(|&b| b == 0) {
+        if is_first && !document.is_record() && self.is_no_text(&document.path, bytes) {
             chunk.bytes.truncate(base);
-            skip(&mut self.summary, &document.path, format!("binary: a NUL at byte {at}"));
             return Ok(());
         }
-        let ends_document = document.read == document.stamp.size;
-        let taken = self.cuts.cut(bytes, ends_document);
+        let ends_document = document.ended;
+        let taken = self.settings.cuts.cut(bytes, ends_document);
         document.carry.extend_from_slice(&bytes[taken..]);
         chunk.bytes.truncate(base + taken);
         if is_first {
             self.summary.documents += 1;
-            if self.first.is_none() {
+            if !document.is_record() && self.first.is_none() {
                 self.names.push(&document.path);
             }
         }
@@ -187,11 +389,27 @@ impl FileSource {
             chunk.spans.push(Span { document: number, range, offset, ends_document, bits: 0.0 });
         }
         if ends_document {
-            document.reader.check(&document.stamp).map_err(|e| document.changed(e))?;
+            document.check().map_err(|e| changed(&document.path, document.read, e))?;
+            if let Reader::Text(text) = document.reader {
+                // Its room serves the next record.
+                self.text = text;
+            }
         } else {
             self.current = Some(document);
         }
         Ok(())
+    }
+
+    /// Whether a file whose first bytes these are is not taken; it then is noted.
+    fn is_no_text(&mut self, path: &Path, bytes: &[u8]) -> bool {
+        let probe = &bytes[..bytes.len().min(PROBE_BYTES)];
+        let reason = match probe.iter().position(|&b| b == 0) {
+            Some(at) => format!("binary: a NUL at byte {at}"),
+            None if bytes.is_empty() => "empty".to_owned(),
+            None => return false,
+        };
+        skip(&mut self.summary, path, reason);
+        true
     }
 }
 
@@ -202,15 +420,13 @@ impl Source for FileSource {
         chunk.bytes.reserve_exact(CHUNK_BYTES + 64);
         loop {
             let document = match self.current.take() {
-                Some(document) => Some(document),
-                None => match self.next_file(chunk) {
-                    Some(found) => self.open(found)?,
-                    None => break,
+                Some(document) => document,
+                None => match self.next(chunk)? {
+                    Next::Document(document) => document,
+                    Next::Waits | Next::Nothing => break,
                 },
             };
-            if let Some(document) = document {
-                self.append(document, chunk)?;
-            }
+            self.append(document, chunk)?;
             // Where nothing could be handed on yet, the document's first run goes on: more of it.
             let is_waiting = self.current.is_some() && !chunk.spans.is_empty();
             if is_waiting || chunk.bytes.len() >= CHUNK_BYTES {
@@ -229,27 +445,41 @@ impl Source for FileSource {
     }
 
     fn rewind(&mut self) -> Result<(), Error> {
+        if self.stop.is_some() {
+            return Err(Error::input(
+                "standard input cannot be read again",
+                "save it to a file and give that, or, for a run, raise --token-memory until its \
+                 tokens fit",
+            ));
+        }
         let rewound = self.summary().rewound + 1;
         self.first = Some(Summary { rewound, ..self.summary() });
         self.summary = Summary::default();
         self.walk = Walk::new(self.paths.clone())?;
-        (self.waiting, self.current) = (None, None);
-        if let Some(seed) = self.shuffle {
+        (self.waiting, self.current, self.lines, self.text_waits) = (None, None, None, false);
+        self.walk.gitignore(self.settings.gitignore);
+        if let Some(seed) = self.settings.shuffle {
             self.walk.shuffled(seed);
         }
-        match self.left_out.clone() {
-            Some(folder) => self.walk.leave_out(&folder),
+        match &self.settings.left_out {
+            Some(folder) => self.walk.leave_out(folder),
             None => Ok(()),
         }
     }
 
     fn leave_out(&mut self, folder: &Path) -> Result<(), Error> {
-        self.left_out = Some(folder.to_path_buf());
+        self.settings.left_out = Some(folder.to_path_buf());
         self.walk.leave_out(folder)
     }
 
     fn name(&self, document: u64) -> Option<String> {
-        self.names.get(document).map(|path| path.display().to_string())
+        let (path, line) = self.names.get(document)?;
+        let path = path.display();
+        Some(line.map_or_else(|| path.to_string(), |line| format!("{path}:{line}")))
+    }
+
+    fn interrupter(&self) -> Option<Interrupter> {
+        self.stop.clone()
     }
 }
 
@@ -258,71 +488,9 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
-/// A file that is being read.
-#[derive(Debug)]
-struct Document {
-    path: PathBuf,
-    reader: Reader,
-    stamp: Stamp,
-    /// Bytes read so far; the last of them, `carry`, are not handed out yet.
-    read: u64,
-    carry: Vec<u8>,
-}
-
-impl Document {
-    /// Fills `bytes` up to [`CHUNK_BYTES`], with what is carried over and then from the file; further
-    /// where a long run is carried.
-    fn read_into(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
-        let is_long = self.carry.len() > CHUNK_BYTES / 2;
-        bytes.append(&mut self.carry);
-        let full = if is_long { bytes.len() + CHUNK_BYTES } else { CHUNK_BYTES };
-        let room = (full - bytes.len()) as u64;
-        let len = room.min(self.stamp.size - self.read) as usize;
-        match &mut self.reader {
-            Reader::Map(map) => map.copy(self.read as usize, len, bytes)?,
-            Reader::Plain(file) => {
-                let got = file.by_ref().take(len as u64).read_to_end(bytes)?;
-                if got < len {
-                    self.stamp.check(file)?;
-                    return Err(io::Error::other("it ends before its size"));
-                }
-            }
-        }
-        self.read += len as u64;
-        Ok(())
-    }
-
-    fn is_changed(&self) -> bool {
-        self.reader.check(&self.stamp).is_err()
-    }
-
-    fn changed(&self, source: io::Error) -> Error {
-        let at = self.read;
-        let hint = format!("it failed at byte {at}; let nothing write to the corpus during a run");
-        Error::Io { doing: "go on reading", path: self.path.clone(), source, hint }
-    }
-}
-
-#[derive(Debug)]
-enum Reader {
-    Map(Mapped),
-    Plain(File),
-}
-
-impl Reader {
-    fn new(file: File, stamp: Stamp) -> Self {
-        if stamp.size < MAP_BYTES {
-            return Reader::Plain(file);
-        }
-        Mapped::new(file, stamp).map_or_else(Reader::Plain, Reader::Map)
-    }
-
-    fn check(&self, stamp: &Stamp) -> io::Result<()> {
-        match self {
-            Reader::Map(map) => map.check(),
-            Reader::Plain(file) => stamp.check(file),
-        }
-    }
+fn changed(path: &Path, at: u64, source: io::Error) -> Error {
+    let hint = format!("it failed at byte {at}; let nothing write to the corpus during a run");
+    Error::Io { doing: "go on reading", path: path.to_path_buf(), source, hint }
 }
 
 #[cfg(test)]

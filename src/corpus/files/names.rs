@@ -1,7 +1,8 @@
 //! What each document is called, for those few that the run has something to say about.
 //!
 //! Every file of the corpus is named here, so a name costs its own bytes and 12 more: a folder
-//! stands once for the files that follow each other in it.
+//! stands once for the files that follow each other in it. The records of a file are named by its name
+//! and their lines; those whose lines follow each other cost nothing.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +14,20 @@ pub(super) struct Names {
     folders: Vec<PathBuf>,
     /// The last parts of all paths, one after the other.
     text: Vec<u8>,
-    documents: Vec<Name>,
+    files: Vec<Name>,
+    /// Documents so far.
+    documents: u64,
+    records: Vec<Run>,
+}
+
+/// Documents that are the records of one file, line after line.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    document: u64,
+    count: u64,
+    line: u64,
+    /// Which of the names is that of the file.
+    name: usize,
 }
 
 #[derive(Debug)]
@@ -25,8 +39,14 @@ struct Name {
 }
 
 impl Names {
-    /// Names the next document.
+    /// Names the next document, a whole file.
     pub(super) fn push(&mut self, path: &Path) {
+        self.push_file(path);
+        self.documents += 1;
+    }
+
+    /// Names the file of the records that follow.
+    pub(super) fn push_file(&mut self, path: &Path) {
         let folder = path.parent().unwrap_or(Path::new(""));
         if self.folders.last().is_none_or(|last| last != folder) {
             self.folders.push(folder.to_path_buf());
@@ -34,14 +54,40 @@ impl Names {
         self.text.extend_from_slice(path.file_name().unwrap_or_default().as_bytes());
         let end = self.text.len() as u64;
         let folder = (self.folders.len() - 1) as u32;
-        self.documents.push(Name { folder, end: [(end >> 32) as u32, end as u32] });
+        self.files.push(Name { folder, end: [(end >> 32) as u32, end as u32] });
     }
 
-    /// The path of a document.
-    pub(super) fn get(&self, document: u64) -> Option<PathBuf> {
-        let at = usize::try_from(document).ok()?;
-        let name = self.documents.get(at)?;
-        let start = at.checked_sub(1).map_or(0, |before| self.documents[before].end());
+    /// Names the next document, a line of the file that was pushed last.
+    pub(super) fn push_record(&mut self, line: u64) {
+        let (document, name) = (self.documents, self.files.len() - 1);
+        self.documents += 1;
+        let next = |run: &&mut Run| run.name == name && run.line + run.count == line;
+        match self.records.last_mut().filter(next) {
+            Some(run) => run.count += 1,
+            None => self.records.push(Run { document, count: 1, line, name }),
+        }
+    }
+
+    /// The path of a document, and its line where it is a record.
+    pub(super) fn get(&self, document: u64) -> Option<(PathBuf, Option<u64>)> {
+        let after = self.records.partition_point(|run| run.document <= document);
+        let Some(run) = after.checked_sub(1).map(|at| self.records[at]) else {
+            return Some((self.path(usize::try_from(document).ok()?)?, None));
+        };
+        match document - run.document {
+            within if within < run.count && document < self.documents => {
+                Some((self.path(run.name)?, Some(run.line + within)))
+            }
+            beyond => {
+                let file = run.name as u64 + 1 + (beyond - run.count);
+                Some((self.path(usize::try_from(file).ok()?)?, None))
+            }
+        }
+    }
+
+    fn path(&self, at: usize) -> Option<PathBuf> {
+        let name = self.files.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.files[before].end());
         let text = OsStr::from_bytes(&self.text[start..name.end()]);
         Some(self.folders[name.folder as usize].join(text))
     }
@@ -72,9 +118,29 @@ mod tests {
         let mut names = Names::default();
         paths.iter().for_each(|path| names.push(path));
         for (document, path) in paths.iter().enumerate() {
-            assert_eq!(names.get(document as u64).as_deref(), Some(*path));
+            assert_eq!(names.get(document as u64), Some((path.to_path_buf(), None)));
         }
         assert_eq!(names.get(7), None);
         assert_eq!(names.folders.len(), 6, "neighbours share their folder");
+    }
+
+    #[test]
+    fn records_are_named_by_file_and_line_between_files() {
+        let mut names = Names::default();
+        names.push(Path::new("a"));
+        names.push_file(Path::new("b.jsonl"));
+        [1, 2, 3, 7, 8].into_iter().for_each(|line| names.push_record(line));
+        names.push_file(Path::new("c.jsonl"));
+        names.push_record(9);
+        names.push(Path::new("d"));
+        names.push(Path::new("e"));
+        let found: Vec<_> = (0..10)
+            .map_while(|document| names.get(document))
+            .map(|(path, line)| format!("{}:{}", path.display(), line.unwrap_or(0)))
+            .collect();
+        let expected = ["a:0", "b.jsonl:1", "b.jsonl:2", "b.jsonl:3", "b.jsonl:7", "b.jsonl:8"];
+        assert_eq!(found[..6], expected);
+        assert_eq!(found[6..], ["c.jsonl:9", "d:0", "e:0"]);
+        assert_eq!(names.records.len(), 3);
     }
 }

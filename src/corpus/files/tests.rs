@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -260,4 +261,245 @@ fn a_seed_decides_the_order_of_the_files() {
         words
     };
     assert!(sorted(&one) == sorted(&plain) && sorted(&two) == sorted(&plain));
+}
+
+/// Records, packed text and rules, in the order of a seed: the second pass is the first once more.
+#[test]
+fn every_kind_of_input_comes_again_as_it_came() {
+    let t = tempfile::tempdir().unwrap();
+    for i in 0..20_usize {
+        let lines = records(i * 10..i * 10 + 5) + "nonsense\n";
+        write(t.path(), &format!("{i:02}.jsonl.gz"), gzip(lines.as_bytes()));
+        write(t.path(), &format!("{i:02}.txt.zst"), zstd(format!("text {i}").as_bytes()));
+    }
+    write(t.path(), "left-out.txt", "left out");
+    write(t.path(), ".gitignore", "left-*\n");
+    let mut source = FileSource::new([t.path()]).unwrap().shuffled(3).gitignore(true);
+    let first = read_all(&mut source);
+    let names = |source: &FileSource| (0..121).map(|d| source.name(d)).collect::<Vec<_>>();
+    let (named, summary) = (names(&source), source.summary());
+    assert_eq!((first.len(), summary.bad_records, summary.bad.len()), (120, 20, 20));
+    assert!(named[..120].iter().all(Option::is_some) && named[120].is_none());
+    source.rewind().unwrap();
+    let mut chunk = Chunk::default();
+    let mut second = Vec::new();
+    while source.fill(&mut chunk).unwrap() {
+        second.extend(chunk.spans.iter().map(|span| chunk.bytes[span.range.clone()].to_vec()));
+    }
+    assert_eq!(second, first);
+    assert_eq!(names(&source), named);
+    assert_eq!(source.summary(), Summary { opened: 80, rewound: 1, ..summary });
+}
+
+#[test]
+fn standard_input_is_not_read_again() {
+    let mut source = FileSource::new(["-"]).unwrap();
+    let message = source.rewind().unwrap_err().to_string();
+    assert!(message.starts_with("standard input cannot be read again"), "{message}");
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(bytes).unwrap();
+    packer.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    ruzstd::encoding::compress_to_vec(bytes, level)
+}
+
+/// Each record's text has its line's number in it.
+fn records(lines: std::ops::Range<usize>) -> String {
+    lines.map(|i| format!("{{\"id\":{i},\"text\":\"record {i} \\u00e9\",\"n\":[]}}\n")).collect()
+}
+
+fn bad(source: &FileSource, folder: &Path) -> Vec<(String, String)> {
+    let prefix = format!("{}/", folder.display());
+    let cut = |s: &str| s.replace(&prefix, "");
+    source.summary().bad.iter().map(|s| (cut(&s.path), s.reason.clone())).collect()
+}
+
+#[test]
+fn packed_text_and_records_come_out_as_if_they_lay_open() {
+    let t = tempfile::tempdir().unwrap();
+    let mut rng = Rng(8);
+    let text = nasty_text(&mut rng, 900_000);
+    let lines = records(0..20_000);
+    let two = [gzip(b"one "), gzip(b"two")].concat();
+    let skippable = [&[0x50, 0x2A, 0x4D, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zstd(b"x "), &zstd(b"y")];
+    for (name, bytes) in [
+        ("a.txt.gz", gzip(text.as_bytes())),
+        ("b.txt.zst", zstd(text.as_bytes())),
+        ("c.jsonl", lines.clone().into_bytes()),
+        ("d.jsonl.gz", gzip(lines.as_bytes())),
+        ("e.ndjson.zst", zstd(lines.as_bytes())),
+        ("f.gz", two),
+        ("g.zst", skippable.concat()),
+    ] {
+        write(t.path(), name, bytes);
+    }
+    let mut source = FileSource::new([t.path()]).unwrap();
+    let documents = read_all(&mut source);
+    let record = |i: usize| format!("record {i} é").into_bytes();
+    let (whole, text) = (documents.len(), text.into_bytes());
+    assert_eq!(whole, 2 + 3 * 20_000 + 2);
+    assert!(documents[0] == text && documents[1] == text);
+    assert!((0..60_000).all(|i| documents[2 + i] == record(i % 20_000)));
+    assert_eq!(documents[whole - 2..], [b"one two".to_vec(), b"x y".to_vec()]);
+    let summary = source.summary();
+    assert_eq!((summary.files, summary.opened, summary.bad_records), (7, 7, 0));
+    let name = |document| source.name(document).unwrap();
+    assert!(name(2).ends_with("c.jsonl:1") && name(20_001).ends_with("c.jsonl:20000"));
+    assert!(name(20_002).ends_with("d.jsonl.gz:1") && name(60_002).ends_with("f.gz"));
+}
+
+#[test]
+fn a_record_longer_than_a_chunk_is_one_document() {
+    let t = tempfile::tempdir().unwrap();
+    let (long, field) = ("word ".repeat(300_000), "body");
+    write(t.path(), "a.jsonl", format!("{{\"{field}\":\"{long}\"}}\n{{\"{field}\":\"end\"}}"));
+    let mut source = FileSource::new([t.path()]).unwrap().field(field);
+    assert!(read_all(&mut source) == [long.into_bytes(), b"end".to_vec()]);
+}
+
+#[test]
+fn what_breaks_off_keeps_what_came_before_and_is_named() {
+    let t = tempfile::tempdir().unwrap();
+    let mut rng = Rng(4);
+    let text: Vec<u8> = (0..600_000).map(|_| b'a' + rng.below(26) as u8).collect();
+    let (lines, packed) = (records(0..3000), gzip(&text));
+    let cut = |bytes: Vec<u8>| bytes[..bytes.len() * 2 / 3].to_vec();
+    let mut flipped = zstd(&text);
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    for (name, bytes) in [
+        ("a.gz", cut(packed.clone())),
+        ("b.jsonl.gz", cut(gzip(lines.as_bytes()))),
+        ("c.zst", cut(zstd(&text))),
+        ("d.zst", flipped),
+        ("e.gz", b"no gzip".to_vec()),
+        ("f.zst", b"no zstd".to_vec()),
+        ("g.gz", packed[..5].to_vec()),
+        ("h.txt", b"whole".to_vec()),
+    ] {
+        write(t.path(), name, bytes);
+    }
+    let mut source = FileSource::new([t.path()]).unwrap();
+    let documents = read_all(&mut source);
+    let found = bad(&source, t.path());
+    let files: Vec<&str> = found.iter().map(|(at, _)| at.split(':').next().unwrap()).collect();
+    assert_eq!(files, ["a.gz", "b.jsonl.gz", "c.zst", "d.zst", "e.gz", "f.zst", "g.gz"]);
+    let reasons: Vec<&str> = found.iter().map(|(_, why)| why.as_str()).collect();
+    let midst = "it ends in the midst of its packed text";
+    let checksum = "it cannot be unpacked: the checksum is another";
+    let header = "it cannot be unpacked: invalid zstd header";
+    assert_eq!(reasons, [midst, midst, midst, checksum, midst, header, midst]);
+    let at: u64 = found[0].0.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((300_000..600_000).contains(&at), "{}", found[0].0);
+    assert!(documents[0].len() as u64 == at && text.starts_with(&documents[0]));
+    let count = documents.len() - 4;
+    assert!((1000..3000).contains(&count), "{count} records before the cut");
+    assert_eq!(found[1].0, format!("b.jsonl.gz:{}", count + 1));
+    assert_eq!(documents.last().unwrap(), b"whole");
+    assert_eq!(source.summary().bad_records, 7);
+}
+
+#[test]
+fn more_bad_records_than_allowed_stop_the_run_and_the_last_is_named() {
+    let t = tempfile::tempdir().unwrap();
+    write(t.path(), "a.jsonl", "{\"text\":\"a\"}\nx\ny\n{\"text\":\"b\"}\nz\n");
+    let mut source = FileSource::new([t.path()]).unwrap().bad_records(3);
+    assert_eq!(read_all(&mut source), [b"a", b"b"]);
+    assert_eq!(source.summary().bad_records, 3);
+    let mut source = FileSource::new([t.path()]).unwrap().bad_records(2);
+    let error = source.fill(&mut Chunk::default()).unwrap_err().to_string();
+    assert!(error.starts_with("more than 2 bad records; this one is "), "{error}");
+    assert!(error.contains("a.jsonl:5: it is no such record: expected value"), "{error}");
+}
+
+/// A megabyte that claims, and a kilobyte that unpacks to, gigabytes.
+#[test]
+fn what_unpacks_to_a_thousand_times_its_size_passes_in_bounded_memory() {
+    let t = tempfile::tempdir().unwrap();
+    let path = t.path().join("bomb.gz");
+    let file = File::create(&path).unwrap();
+    let mut packer = flate2::write::GzEncoder::new(file, flate2::Compression::best());
+    for _ in 0..300 {
+        packer.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    }
+    packer.finish().unwrap();
+    // A frame that claims 2^63 bytes and a window of 2^41, and holds nothing.
+    let claim = [0x28, 0xB5, 0x2F, 0xFD, 0xC0, 0xF8, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0];
+    write(t.path(), "claim.zst", claim);
+    let mut source = FileSource::new([t.path()]).unwrap();
+    let (mut chunk, mut bytes) = (Chunk::default(), 0_u64);
+    while source.fill(&mut chunk).unwrap() {
+        assert!(chunk.bytes.capacity() <= 2 * CHUNK_BYTES);
+        bytes += chunk.bytes.len() as u64;
+    }
+    assert_eq!(bytes, 300 << 20);
+    let found = bad(&source, t.path());
+    assert!(found.len() == 1 && found[0].0 == "claim.zst", "{found:?}");
+}
+
+#[test]
+fn a_packed_picture_and_packed_nothing_are_no_text() {
+    let t = tempfile::tempdir().unwrap();
+    write(t.path(), "a.gz", gzip(b"PNG\0"));
+    write(t.path(), "b.zst", zstd(b""));
+    write(t.path(), "c", "text");
+    let mut source = FileSource::new([t.path()]).unwrap();
+    assert_eq!(read_all(&mut source), [b"text"]);
+    let expected = [("a.gz", "binary: a NUL at byte 3"), ("b.zst", "empty")];
+    assert_eq!(reasons(&source, t.path()), expected.map(|(p, r)| (p.into(), r.into())));
+}
+
+#[test]
+fn gitignore_files_are_respected_on_request_those_above_too() {
+    let t = tempfile::tempdir().unwrap();
+    for (name, text) in [
+        (".gitignore", "*.log\n/top\nbuild/\n"),
+        ("in/.gitignore", "!keep.log\nsecret*\n"),
+        ("in/a.txt", "a"),
+        ("in/b.log", "b"),
+        ("in/keep.log", "k"),
+        ("in/secret.txt", "s"),
+        ("in/build/c.txt", "c"),
+        ("in/sub/secret", "s"),
+        ("in/sub/d.txt", "d"),
+        ("in/top", "t"),
+    ] {
+        write(t.path(), name, text);
+    }
+    fs::create_dir(t.path().join(".git")).unwrap();
+    let read = |respected: bool, path: &str| {
+        let source = FileSource::new([t.path().join(path)]).unwrap();
+        let mut source = source.gitignore(respected);
+        String::from_utf8(read_all(&mut source).concat()).unwrap()
+    };
+    assert_eq!(read(false, "in"), "abcksdst");
+    assert_eq!(read(true, "in"), "akdt");
+    assert_eq!(read(true, "in/b.log"), "b", "what is given is taken");
+}
+
+/// The longest run that a foreign vocabulary must not have cut, over many chunks.
+#[test]
+fn a_run_is_whole_up_to_the_block_of_its_cuts() {
+    let t = tempfile::tempdir().unwrap();
+    let long = "x".repeat(crate::corpus::runs::FOREIGN_BLOCK_BYTES);
+    write(t.path(), "a", format!("{long} a"));
+    write(t.path(), "b", format!("b {long}y"));
+    for cuts in [Cuts::OWN, Cuts::GPT2] {
+        let mut source = FileSource::new([t.path()]).unwrap().cutting(cuts);
+        let (mut chunk, mut spans) = (Chunk::default(), Vec::new());
+        while source.fill(&mut chunk).unwrap() {
+            spans.extend(chunk.spans.iter().map(|span| span.range.len()));
+        }
+        if cuts == Cuts::OWN {
+            assert!(spans.iter().all(|&span| span <= CHUNK_BYTES));
+        } else {
+            assert_eq!(spans, [long.len() + 2, 1, long.len() + 2]);
+        }
+    }
 }

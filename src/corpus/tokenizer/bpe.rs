@@ -204,20 +204,26 @@ impl Bpe {
 
     fn encode_by<C: Cut>(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<Token>) {
         let (classes, bytes) = (Classes::new(text), text.as_bytes());
+        scratch.cache.prepare();
         let mut at = 0;
         while at < bytes.len() {
             let end = C::end(classes, at);
-            match Key::of(bytes, at, end) {
-                Some(key) if scratch.cache.get(key, out) => {}
-                Some(key) => {
-                    let start = out.len();
-                    self.encode_piece(&bytes[at..end], scratch, out);
-                    scratch.cache.put(key, &out[start..]);
-                }
-                None => self.encode_piece(&bytes[at..end], scratch, out),
+            let key = Key::of(bytes, at, end);
+            if !scratch.cache.get(key, out) {
+                self.encode_missed(key, &bytes[at..end], scratch, out);
             }
             at = end;
         }
+    }
+
+    /// A piece that is not known by its key.
+    fn encode_missed(&self, key: Key, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
+        if scratch.cache.get_long(piece, out) {
+            return;
+        }
+        let start = out.len();
+        self.encode_piece(piece, scratch, out);
+        scratch.cache.put(key, piece, &out[start..]);
     }
 
     /// Adds the tokens of one piece to `out`.

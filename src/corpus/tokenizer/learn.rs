@@ -250,7 +250,7 @@ impl Table {
 
 /// Multiplies 16 bytes at a time into a 64-bit hash. It need not withstand an adversary: a slow table
 /// is the worst that one could reach.
-fn hash(piece: &[u8]) -> u64 {
+pub(super) fn hash(piece: &[u8]) -> u64 {
     const K: [u64; 3] = [0xA076_1D64_78BD_642F, 0xE703_7ED1_A0B4_28DB, 0x8EBC_6AF0_9C88_C6E3];
     let fold = |(a, b): (u64, u64), state: u64| {
         let product = u128::from(a ^ K[1] ^ state) * u128::from(b ^ K[2]);

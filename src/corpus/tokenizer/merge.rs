@@ -118,16 +118,20 @@ impl Pairs {
         match piece {
             [] => {}
             [byte] => out.push(self.bytes[usize::from(*byte)]),
-            _ if piece.len() <= SHORT => self.merge_short(piece, out),
-            _ => self.merge_long(piece, long, out),
+            _ => match piece.len() {
+                0..=16 => self.merge_short::<16>(piece, out),
+                17..=32 => self.merge_short::<32>(piece, out),
+                33..=SHORT => self.merge_short::<SHORT>(piece, out),
+                _ => self.merge_long(piece, long, out),
+            },
         }
     }
 
     /// `keys[i]` is the rank of the symbol at `i` and the next one that is still there, above `i`
-    /// itself; so the least key is the leftmost of the lowest.
-    fn merge_short(&self, piece: &[u8], out: &mut Vec<Token>) {
+    /// itself; so the least key is the leftmost of the lowest. `N`: the longest piece.
+    fn merge_short<const N: usize>(&self, piece: &[u8], out: &mut Vec<Token>) {
         const GONE: u32 = u32::MAX;
-        let (mut tokens, mut keys) = ([0; SHORT], [GONE; SHORT]);
+        let (mut tokens, mut keys) = ([0; N], [GONE; N]);
         let at_rank = |rank: u32, at: usize| match rank {
             NONE => GONE,
             rank => rank << 6 | at as u32,
@@ -140,13 +144,12 @@ impl Pairs {
             keys[at] = at_rank(rank, at);
         }
         let mut there = u64::MAX >> (SHORT - piece.len());
-        let width = piece.len().next_multiple_of(8);
         loop {
-            let best = keys[..width].iter().fold(GONE, |best, &key| best.min(key));
+            let best = keys.iter().fold(GONE, |best, &key| best.min(key));
             if best == GONE {
                 break;
             }
-            let (rank, at) = ((best >> 6) as usize, best as usize & (SHORT - 1));
+            let (rank, at) = ((best >> 6) as usize, best as usize & (N - 1));
             let right = (there & (u64::MAX << at << 1)).trailing_zeros() as usize;
             there &= !(1 << right);
             keys[right] = GONE;

@@ -195,3 +195,38 @@ impl fmt::Display for TokenizerSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_is_what_its_text_says() {
+        for text in ["bytes", "words:6", "bpe:257", "a/b.json", "x:y.tiktoken:llama3", "o200k"] {
+            assert_eq!(text.parse::<TokenizerSpec>().unwrap().to_string(), text);
+        }
+        for text in ["json", "a.tiktoken", "a.tiktoken:", "a:gpt2", "gpt3", "bpe:300:gpt2"] {
+            assert!(text.parse::<TokenizerSpec>().is_err(), "{text}");
+        }
+        assert!(TokenizerSpec::Bpe(300).load().is_err());
+    }
+
+    /// In a build with the vocabularies, and in one without.
+    #[test]
+    fn the_vocabularies_are_there_by_name_or_the_error_says_how_to_get_them() {
+        for (name, vocab) in [("gpt2", 50_257), ("cl100k", 100_277), ("o200k", 200_019)] {
+            match name.parse::<TokenizerSpec>().unwrap().load() {
+                Ok(tokenizer) if cfg!(feature = "vocabularies") => {
+                    assert_eq!(tokenizer.vocab(), vocab);
+                }
+                Err(error) if cfg!(not(feature = "vocabularies")) => {
+                    let hint = format!(
+                        "--features vocabularies, or give a file: PATH.json or PATH.tiktoken:{name}"
+                    );
+                    assert!(error.to_string().contains(&hint), "{error}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}
