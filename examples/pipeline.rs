@@ -129,6 +129,9 @@ struct Arguments {
     #[arg(long, value_name = "RATE", default_value_t = Options::default().lr,
           value_parser = parse_rate)]
     lr: f32,
+    /// No attention across documents; positions count anew in each
+    #[arg(long)]
+    mask_documents: bool,
     /// Leave out steps whose loss or gradient is no number
     #[arg(long)]
     skip_non_finite: bool,
@@ -163,6 +166,7 @@ impl Arguments {
             batch: self.batch,
             micro_batches: self.micro_batches,
             lr: self.lr,
+            mask_documents: self.mask_documents,
             skip_non_finite: self.skip_non_finite,
             ..Options::default()
         }

@@ -76,7 +76,15 @@ impl Trainer {
     /// When a thread cannot be started.
     pub fn new(config: Config, batch: usize, micro_batches: usize, leaves: usize) -> Trainer {
         let isa = Isa::detect().expect("TWELVEFOLD_KERNELS names a path of this machine");
-        let plan = Plan { config, batch, micro_batches, clip: 1.0, adamw: AdamW::default(), isa, separator: None };
+        let plan = Plan {
+            config,
+            batch,
+            micro_batches,
+            clip: 1.0,
+            adamw: AdamW::default(),
+            isa,
+            separator: None,
+        };
         let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
         let params = Layout::new(&config).init(1);
         let (spheres, bodies) =

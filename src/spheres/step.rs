@@ -509,3 +509,20 @@ fn read_slot(slot: &Phased<Slot>) -> &Slot {
     // SAFETY: called by tasks of phase B, in which nobody writes a slot.
     unsafe { slot.read() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_falls_into_documents_that_begin_with_a_separator() {
+        let parts = |separator, row: &[u32]| -> Vec<usize> {
+            documents(separator, (row, row)).map(|(inputs, _)| inputs.len()).collect()
+        };
+        assert_eq!(parts(Some(0), &[0, 1, 2, 0, 0, 3]), [3, 1, 2]);
+        assert_eq!(parts(Some(0), &[1, 2, 0]), [2, 1]);
+        assert_eq!(parts(Some(9), &[1, 2, 0]), [3]);
+        assert_eq!(parts(None, &[0, 0]), [2]);
+        assert_eq!(parts(Some(0), &[]), [0]);
+    }
+}

@@ -32,6 +32,17 @@ fn run(
     awake: Option<usize>,
     steps: u64,
 ) -> (Vec<u32>, Vec<SphereCount>) {
+    run_with(plan, leaves, awake, steps, |_| {})
+}
+
+/// [`run`] on jobs that `change` changes.
+fn run_with(
+    plan: Plan,
+    leaves: usize,
+    awake: Option<usize>,
+    steps: u64,
+    change: impl Fn(&mut Job),
+) -> (Vec<u32>, Vec<SphereCount>) {
     let control = Arc::new(Event::new());
     let shutdown = Arc::new(Shutdown::new());
     let params = Layout::new(&plan.config).init(7);
@@ -48,6 +59,7 @@ fn run(
     }
     for step in 1..=steps {
         let mut job = job(&plan, step);
+        change(&mut job);
         spheres.begin(&mut job);
         let outcome = spheres.wait(&mut job).unwrap();
         assert!(outcome.non_finite().is_none());
@@ -145,4 +157,72 @@ fn any_number_of_spheres_writes_the_same_bits_on_odd_shapes_and_batches() {
             assert!(run(plan, leaves, Some(leaves), 2).0 == one, "{config:?}, {leaves} spheres");
         }
     }
+}
+
+/// The token that stands between documents.
+const SEPARATOR: u32 = 36;
+
+/// One row of nine tokens that are two documents, of which the second is trained.
+fn two_documents(first: [u32; 4]) -> Job {
+    let second = [SEPARATOR, 1, 2, 3, 4];
+    let inputs = [&first[..], &second].concat();
+    let targets = [&[crate::model::IGNORE; 4][..], &[1, 2, 3, 4, SEPARATOR]].concat();
+    Job { inputs, targets, lr: 1e-2, step: 1 }
+}
+
+/// What one step on `job` gives.
+fn outcome(plan: Plan, mut job: Job) -> Outcome {
+    let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    let params = Layout::new(&plan.config).init(7);
+    let (mut spheres, bodies) = spheres(plan, params, 1, None, control.clone(), shutdown.clone());
+    shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
+    let mut crew = Crew::new(shutdown);
+    for mut body in bodies {
+        let run = move |seat: &Seat| {
+            body.run(seat);
+            Ok(())
+        };
+        crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
+    }
+    spheres.begin(&mut job);
+    let outcome = spheres.wait(&mut job).unwrap();
+    spheres.close();
+    crew.join().unwrap();
+    outcome
+}
+
+#[test]
+fn a_document_does_not_see_the_one_before_it_where_they_are_kept_apart() {
+    let open = plan(1, 1);
+    let apart = Plan { separator: Some(SEPARATOR), ..open };
+    let both = |plan| [[5, 6, 7, 8], [9, 9, 9, 9]].map(|first| outcome(plan, two_documents(first)));
+    let [one, other] = both(apart);
+    assert_eq!((one.loss_sum, one.grad_norm), (other.loss_sum, other.grad_norm));
+    let [one, other] = both(open);
+    assert_ne!(one.loss_sum, other.loss_sum);
+    // Alone in its row, at the first positions, it gives the same.
+    let mut alone = two_documents([0; 4]);
+    alone.inputs.rotate_left(4);
+    alone.targets.rotate_left(4);
+    let [one, _] = both(apart);
+    assert_eq!(one.loss_sum, outcome(open, alone).loss_sum);
+}
+
+/// As many documents as tokens, and some in between; the last row is all of one.
+#[test]
+fn documents_that_are_kept_apart_give_the_same_bits_on_any_number_of_spheres() {
+    let plan = Plan { separator: Some(SEPARATOR), ..plan(7, 2) };
+    let separated = |job: &mut Job| {
+        for (i, token) in job.inputs.iter_mut().enumerate() {
+            let row = i / plan.config.context;
+            if i % (row % 5 + 1) == 0 && row != 13 {
+                *token = SEPARATOR;
+            }
+        }
+    };
+    let (one, _) = run_with(plan, 1, None, 3, separated);
+    for leaves in [2, 3, 5, 12] {
+        assert!(run_with(plan, leaves, Some(leaves), 3, separated).0 == one, "{leaves} spheres");
+    }
+    assert!(run_with(Plan { separator: None, ..plan }, 1, None, 3, separated).0 != one);
 }

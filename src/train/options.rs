@@ -256,6 +256,8 @@ pub struct Options {
     /// The most bytes of tokens that are kept; with more, the text is read again for each epoch. The
     /// result does not depend on it.
     pub token_memory: u64,
+    /// No attention across documents, and positions count anew in each; otherwise a sequence is one text.
+    pub mask_documents: bool,
     /// Leave out steps whose loss or gradient is no number, and count them; else they end the run.
     pub skip_non_finite: bool,
     /// Steps between two validations; 0: only at the end.
@@ -300,6 +302,7 @@ impl Default for Options {
             weight_decay: 0.1,
             clip: 1.0,
             token_memory: 1 << 30,
+            mask_documents: false,
             skip_non_finite: false,
             eval_interval: 400,
             shuffle_files: true,

@@ -193,6 +193,7 @@ impl Change {
             "lr",
             "field",
             "gitignore",
+            "mask_documents",
             "skip_non_finite",
         ];
         let name = if self.name == DIGEST {

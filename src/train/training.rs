@@ -120,6 +120,7 @@ impl Training {
             clip: if options.clip > 0.0 { f64::from(options.clip) } else { f64::INFINITY },
             adamw: AdamW { weight_decay: f64::from(options.weight_decay), ..AdamW::default() },
             isa,
+            separator: options.mask_documents.then(|| tokenizer.end_of_document()),
         };
         let spheres = computing(&mut line, options, plan, numbers, cancel);
         let crew = Some(line.start()?);
