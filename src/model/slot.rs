@@ -18,10 +18,10 @@ pub(crate) fn lanes_stride(t: usize) -> usize {
     row_stride(t.next_multiple_of(LANES))
 }
 
-/// Distance between rows of `n` f32. Rows whose distance is a multiple of 2 KiB, fourteen of which a
-/// product reads at a time, would meet in a few sets of the first-level cache.
+/// Distance between rows of `n` f32. Rows whose distance is a multiple of 512 bytes would meet in a few sets
+/// of the first-level cache: phase B reads a narrow strip of hundreds of them.
 pub(crate) fn row_stride(n: usize) -> usize {
-    if n >= 1024 && n.is_multiple_of(512) { n + LANES } else { n }
+    if n >= 384 && n.is_multiple_of(128) { n + LANES } else { n }
 }
 
 /// The inputs of a sequence and as many targets.

@@ -33,11 +33,19 @@ pub(crate) fn pack_transposed(
         }
         for k0 in (0..depth).step_by(CHUNK) {
             let chunk = CHUNK.min(depth - k0);
-            for j in 0..width {
-                let row = &x[(first + j) * stride + k0..][..chunk];
-                let column = panel[k0 * PANEL + j..].iter_mut().step_by(PANEL);
-                for (to, from) in column.zip(row) {
-                    *to = *from;
+            let row = |j: usize| &x[(first + j) * stride + k0..][..chunk];
+            let lines = panel[k0 * PANEL..].as_chunks_mut::<PANEL>().0;
+            let fours = width / 4 * 4;
+            for j in (0..fours).step_by(4) {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|i| row(j + i));
+                let columns = a.iter().zip(b).zip(c.iter().zip(d));
+                for (line, ((a, b), (c, d))) in lines.iter_mut().zip(columns) {
+                    line[j..j + 4].copy_from_slice(&[*a, *b, *c, *d]);
+                }
+            }
+            for j in fours..width {
+                for (line, x) in lines.iter_mut().zip(row(j)) {
+                    line[j] = *x;
                 }
             }
         }
