@@ -4,6 +4,7 @@
 //! control sphere, at the root, is the thread that holds [`Spheres`]: it opens steps, sleeps until
 //! they are complete, and never computes.
 
+mod plan;
 mod shared;
 mod step;
 #[cfg(test)]
@@ -11,7 +12,8 @@ mod tests;
 mod tile;
 mod tree;
 
-pub use step::{Job, Outcome, Plan, Task};
+pub use plan::{Job, Outcome, Plan};
+pub use step::Task;
 pub use tree::{Inner, MAX_LEAVES, Place, Tree};
 
 use crate::engine::crew::Seat;
