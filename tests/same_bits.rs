@@ -96,6 +96,13 @@ fn another_step_or_another_order_writes_other_weights() {
     let base = digest(tiny());
     assert_ne!(digest(Options { steps: 3, ..tiny() }), base);
     assert_ne!(digest(Options { shuffle_window: 1, ..tiny() }), base);
+    assert_ne!(digest(Options { mask_documents: true, ..tiny() }), base);
+}
+
+#[test]
+fn any_crew_writes_the_same_weights_where_documents_are_kept_apart() {
+    let _watchdog = watchdog("documents apart");
+    same(&Options { mask_documents: true, steps: 4, eval_interval: 2, ..tiny() });
 }
 
 /// `pipeline .` leaves its outputs in a folder of the corpus.
