@@ -169,7 +169,7 @@ impl Slot {
     /// ```
     /// use twelvefold::model::{Config, Slot};
     /// let slot = Slot::new(&Config { vocab: 10, layers: 1, heads: 2, width: 8, context: 4 }, 3);
-    /// assert_eq!(slot.losses(), []); // There is none so far.
+    /// assert!(slot.losses().is_empty()); // There is none so far.
     /// ```
     pub fn losses(&self) -> &[f64] {
         &self.losses

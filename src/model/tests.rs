@@ -324,9 +324,9 @@ fn sequences_of_a_group_do_not_see_each_other() {
 }
 
 #[test]
-#[should_panic(expected = "more than 2 sequences")]
-fn more_sequences_than_there_is_room_for_are_refused() {
-    let sequences = vec![(vec![1], vec![1]); 3];
+#[should_panic(expected = "more than 18 tokens")]
+fn more_tokens_than_there_is_room_for_are_refused() {
+    let sequences = [vec![(vec![1; 9], vec![1; 9])], vec![(vec![1; 5], vec![1; 5]); 2]].concat();
     Slot::new(&ODD, 2).load(&ODD, sequences.iter().map(borrow), 1.0);
 }
 
