@@ -33,12 +33,11 @@ const REFUSED: u8 = 2;
 const STOPPED: u8 = 130;
 
 const EXAMPLES: &str = "Examples:
-  pipeline                                    the built-in corpus, about a minute
   pipeline ~/notes book.txt --out my-model    your own files and folders
   pipeline --resume                           go on, whatever ended the run before
 Exit codes: 0 done, 1 failed, 2 refused, 130 Ctrl-C, which saves first; twice leaves at once.";
 
-/// Trains a small GPT on files and folders of text; without any, on built-in stories
+/// Trains a small GPT on files and folders of text; without any, on built-in stories, in about a minute
 #[derive(Parser, Debug)]
 #[command(name = "pipeline", version, after_help = EXAMPLES, allow_negative_numbers = true)]
 struct Arguments {
