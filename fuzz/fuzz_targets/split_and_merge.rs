@@ -17,7 +17,8 @@ fn learned() -> Tokenizer {
     let mut learner = Learner::new(TokenizerSpec::Bpe(700));
     let span =
         Span { document: 0, range: 0..text.len(), offset: 0, ends_document: true, bits: 0.0 };
-    learner.learn(&Chunk { index: 0, bytes: text.to_vec(), spans: vec![span] });
+    let bytes = text.to_vec();
+    learner.learn(&Chunk { bytes, spans: vec![span], ..Chunk::default() });
     train(vec![learner]).tokenizer
 }
 
