@@ -80,6 +80,34 @@ fn an_export_for_llm_c_has_its_header_and_every_token() {
 }
 
 #[test]
+fn what_an_export_leaves_out_is_counted_and_named() {
+    let _watchdog = watchdog("left out");
+    let (folder, out) = (tempdir().unwrap(), tempdir().unwrap());
+    fs::write(folder.path().join("a.jsonl"), "{\"text\":\"abc\"}\nbroken\n{\"x\":1}\n").unwrap();
+    fs::write(folder.path().join("b"), [0, 1, 2]).unwrap();
+    let file = out.path().join("train.bin");
+    let export = |path: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twelvefold"));
+        command.args(["tokenize", "--tokenizer", "bytes", "--format", "llmc", "--out"]);
+        command.arg(&file).arg(path).args(more).output().unwrap()
+    };
+    let output = export(folder.path(), &[]);
+    assert!(output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("1 files skipped") && told.contains("2 bad records"), "{told}");
+    assert!(told.contains("b: ") && told.contains("a.jsonl:2: "), "{told}");
+    // Beyond the limit it ends, and where nothing is left it says why.
+    let told = |path: &Path, more: &[&str]| {
+        let output = export(path, more);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(told(folder.path(), &["--bad-records", "1"]).contains("more than 1 bad records"));
+    let other = told(&folder.path().join("a.jsonl"), &["--field", "body"]);
+    assert!(other.contains("the input has no text (") && other.contains("body"), "{other}");
+}
+
+#[test]
 fn an_export_for_megatron_has_an_index_of_its_documents() {
     let _watchdog = watchdog("Megatron");
     let (folder, out) = (folder(), tempdir().unwrap());

@@ -10,10 +10,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use twelvefold::Error;
+use twelvefold::corpus::Summary;
 use twelvefold::train::Options;
 use twelvefold::train::explain::{Explained, explain};
-use twelvefold::train::export::{Format, export};
-use twelvefold::train::options::parse_tokenizer;
+use twelvefold::train::export::{Exported, Format, export};
+use twelvefold::train::options::{BAD_RECORDS, parse_tokenizer};
 
 /// Tokens of a text, and where the data of a run comes from
 #[derive(Parser, Debug)]
@@ -55,6 +56,16 @@ enum Command {
         /// Replace one that was made from something else
         #[arg(long)]
         overwrite: bool,
+        /// Field of a .jsonl record that is its text
+        #[arg(long, value_name = "NAME", default_value_t = Options::default().field)]
+        field: String,
+        /// Bad records up to which it goes on
+        #[arg(long, value_name = "N", default_value_t = Options::default().bad_records,
+              value_parser = |t: &str| BAD_RECORDS.parse::<u64>(t))]
+        bad_records: u64,
+        /// Leave out what .gitignore files name
+        #[arg(long)]
+        gitignore: bool,
     },
 }
 
@@ -90,13 +101,24 @@ fn run(command: Command) -> Result<String, Error> {
             options.out = run;
             Ok(told(batch, &explain(&options, batch)?))
         }
-        Command::Tokenize { paths, tokenizer, format, out, overwrite } => {
-            let options = Options { paths, tokenizer, ..Options::default() };
+        Command::Tokenize {
+            paths,
+            tokenizer,
+            format,
+            out,
+            overwrite,
+            field,
+            bad_records,
+            gitignore,
+        } => {
+            let read = Options { paths, field, bad_records, gitignore, ..Options::default() };
+            let options = Options { tokenizer, ..read };
             let format = match format {
                 For::Llmc => Format::LlmC,
                 For::Megatron => Format::Megatron,
             };
-            let (made, written) = export(&options, format, &out, overwrite)?;
+            let Exported { made, written, summary } = export(&options, format, &out, overwrite)?;
+            say_left_out(&summary);
             let done = if written { "written to" } else { "already in" };
             Ok(format!(
                 "{} tokens of {} documents {done} {}\n",
@@ -104,6 +126,28 @@ fn run(command: Command) -> Result<String, Error> {
                 made.documents,
                 out.display()
             ))
+        }
+    }
+}
+
+/// Lines on stderr for what was left out, beyond which there is a number only.
+const LEFT_OUT_LINES: usize = 5;
+
+/// Says on stderr what was not taken, and why.
+fn say_left_out(summary: &Summary) {
+    let lists = [
+        ("files skipped", summary.skipped.len() as u64, &summary.skipped),
+        ("bad records", summary.bad_records, &summary.bad),
+    ];
+    let mut stderr = io::stderr().lock();
+    for (what, count, named) in lists.into_iter().filter(|(_, count, _)| *count > 0) {
+        // Nobody is left to tell where stderr is closed.
+        let _ = writeln!(stderr, "{count} {what}");
+        for left in named.iter().take(LEFT_OUT_LINES) {
+            let _ = writeln!(stderr, "  {}: {}", left.path, left.reason);
+        }
+        if count > LEFT_OUT_LINES as u64 {
+            let _ = writeln!(stderr, "  and {} more", count - LEFT_OUT_LINES as u64);
         }
     }
 }

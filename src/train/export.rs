@@ -26,7 +26,7 @@ use super::options::Options;
 use super::safetensors::{hex, sha256_hex};
 use super::snapshot::text_of;
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
-use crate::corpus::{Chunk, Source, Token, TokenChunk};
+use crate::corpus::{Chunk, Source, Summary, Token, TokenChunk};
 use crate::error::Error;
 
 /// For whom.
@@ -68,7 +68,7 @@ const RULES: &str = "twelvefold 1: runs and blocks, documents closed by the end-
 ///
 /// ```
 /// use twelvefold::train::Options;
-/// use twelvefold::train::export::{Format, Made, export};
+/// use twelvefold::train::export::{Exported, Format, export};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let text = folder.path().join("a.txt");
@@ -76,10 +76,10 @@ const RULES: &str = "twelvefold 1: runs and blocks, documents closed by the end-
 /// let options =
 ///     Options { paths: vec![text], tokenizer: "bytes".to_owned(), ..Options::default() };
 /// let out = folder.path().join("a.bin");
-/// let (made, written): (Made, bool) = export(&options, Format::LlmC, &out, false)?;
-/// assert_eq!((made.tokens, written), (4, true));
+/// let done: Exported = export(&options, Format::LlmC, &out, false)?;
+/// assert_eq!((done.made.tokens, done.written), (4, true));
 /// assert_eq!(std::fs::read(&out)?.len(), 1024 + 2 * 5);
-/// assert!(!export(&options, Format::LlmC, &out, false)?.1, "it is there already");
+/// assert!(!export(&options, Format::LlmC, &out, false)?.written, "it is there already");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -92,20 +92,30 @@ pub fn export(
     format: Format,
     out: &Path,
     overwrite: bool,
-) -> Result<(Made, bool), Error> {
+) -> Result<Exported, Error> {
     // In the order of the paths, which is what who reads the file expects.
     let options = &Options { shuffle_files: false, ..options.clone() };
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut text, given) = text(options, &spec)?;
     let tokenizer = tokenizer_of(spec, given, &mut *text)?;
     let made = pass(&mut *text, &tokenizer, options, format, |_, _| Ok(()))?;
+    // As the first pass found it: the second one reads the same.
+    let summary = text.summary();
     if made.documents == 0 {
-        return Err(Error::input("the input has no text", "give files or folders with text"));
+        let reasons = summary.skipped.iter().chain(&summary.bad).take(3);
+        let reasons: Vec<String> =
+            reasons.map(|left| format!("{}: {}", left.path, left.reason)).collect();
+        let found = match reasons.len() {
+            0 => String::new(),
+            _ => format!(" ({})", reasons.join("; ")),
+        };
+        let what = format!("the input has no text{found}");
+        return Err(Error::input(what, "give files or folders with text"));
     }
     let note = beside(out, "json");
     if !overwrite && let Some(before) = read_note(&note)? {
         if before == made {
-            return Ok((made, false));
+            return Ok(Exported { made, written: false, summary });
         }
         return Err(differs(out, &before, &made));
     }
@@ -123,7 +133,7 @@ pub fn export(
     let mut json = serde_json::to_string_pretty(&made).unwrap_or_default();
     json.push('\n');
     write_atomically(&note, json.as_bytes())?;
-    Ok((made, true))
+    Ok(Exported { made, written: true, summary })
 }
 
 /// `OUT.EXTENSION`, whatever `OUT` ends with.
@@ -165,6 +175,17 @@ fn differs(out: &Path, before: &Made, made: &Made) -> Error {
         format!("{} was made from something else: {}", out.display(), words.join(", ")),
         "choose another --out, or replace it with --overwrite",
     )
+}
+
+/// What an export did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exported {
+    /// What stands in the file, and in the note beside it.
+    pub made: Made,
+    /// Whether it was written; otherwise it was there already.
+    pub written: bool,
+    /// What was read, and what was left out and why.
+    pub summary: Summary,
 }
 
 /// One pass over the text: `each` gets a span's tokens, and whether its document ends with them.
