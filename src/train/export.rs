@@ -30,6 +30,12 @@ use crate::corpus::{Chunk, Source, Summary, Token, TokenChunk};
 use crate::error::Error;
 
 /// For whom.
+///
+/// ```
+/// use twelvefold::train::export::Format;
+/// assert_eq!(serde_json::to_string(&Format::Megatron)?, "\"megatron\"");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -178,6 +184,21 @@ fn differs(out: &Path, before: &Made, made: &Made) -> Error {
 }
 
 /// What an export did.
+///
+/// ```
+/// use twelvefold::train::Options;
+/// use twelvefold::train::export::{Exported, Format, export};
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("a.txt"), "abc")?;
+/// std::fs::write(folder.path().join("b"), [0, 1])?;
+/// let (paths, tokenizer) = (vec![folder.path().to_owned()], "bytes".to_owned());
+/// let options = Options { paths, tokenizer, ..Options::default() };
+/// let out = tempfile::tempdir()?;
+/// let done: Exported = export(&options, Format::LlmC, &out.path().join("a.bin"), false)?;
+/// assert_eq!((done.made.documents, done.summary.skipped.len()), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exported {
     /// What stands in the file, and in the note beside it.
