@@ -92,10 +92,12 @@ impl Desk {
         ended(&mut self.command(paths, more))
     }
 
-    /// Runs what is refused: exit code and message. Nothing is left in the output folder.
+    /// Runs what is refused: exit code and message. Nothing is left, nor an empty output folder.
     fn refusal(&self, paths: &[&Path], more: &[&str]) -> (i32, String) {
+        let was_there = self.path("out").exists();
         let ended = self.run(paths, more);
         assert_eq!(self.outputs(), [""; 0], "{ended:?}");
+        assert_eq!(self.path("out").exists(), was_there, "{ended:?}");
         assert!(ended.stderr.starts_with("error: "), "{ended:?}");
         (ended.code, ended.stderr)
     }

@@ -321,8 +321,8 @@ fn put_in_place(folder: &Path, layout: &Layout) -> Result<(), Error> {
 /// let path = folder.path().join("run");
 /// let held = RunFolder::claim(&path, false)?;
 /// assert!(RunFolder::claim(&path, true).is_err(), "in use");
-/// drop(held);
 /// std::fs::write(path.join("report.json"), "{}")?;
+/// drop(held);
 /// assert!(RunFolder::claim(&path, false).is_err(), "holds a run");
 /// assert_eq!(RunFolder::claim(&path, true)?.path(), path);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -331,6 +331,8 @@ fn put_in_place(folder: &Path, layout: &Layout) -> Result<(), Error> {
 pub struct RunFolder {
     path: PathBuf,
     lock: File,
+    /// Whether it was not there before.
+    is_new: bool,
 }
 
 /// A folder that has one of these already holds a run.
@@ -339,12 +341,14 @@ const MARKS: [&str; 3] = ["report.json", "model.safetensors", "checkpoints"];
 impl RunFolder {
     /// Makes the folder where it is missing, and takes it for a run. It is refused where it already
     /// holds a run, unless `overwrite` (or the run is resumed), where another process is using it, and where nothing can be
-    /// written to it: at once, not after the training. Other files in it are left alone.
+    /// written to it: at once, not after the training. Other files in it are left alone. A folder that was
+    /// made here and is still empty at the end is removed again.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Input`].
     pub fn claim(path: impl AsRef<Path>, overwrite: bool) -> Result<Self, Error> {
         let path = path.as_ref();
+        let is_new = !exists(path)?;
         fs::create_dir_all(path).map_err(|e| io_error("create the folder", path, e))?;
         let lock = File::open(path).map_err(|e| io_error("open the folder", path, e))?;
         match lock.try_lock() {
@@ -358,7 +362,7 @@ impl RunFolder {
             // Some network file systems know no locks: the run goes without.
             Err(TryLockError::Error(_)) => {}
         }
-        let claimed = Self { path: path.to_path_buf(), lock };
+        let claimed = Self { path: path.to_path_buf(), lock, is_new };
         FileSet::recover(path, &super::checkpoint::LAYOUT)?;
         for mark in MARKS {
             if !overwrite && exists(&path.join(mark))? {
@@ -381,6 +385,10 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
+        if self.is_new {
+            // Refused where anything is in it. Before the lock goes: nobody else has it yet.
+            let _ = fs::remove_dir(&self.path);
+        }
         // Said outright: a child that another thread is just starting holds a copy of the open file
         // until it executes, and with it the lock. Where there is no lock, there is none to lose.
         let _ = self.lock.unlock();
