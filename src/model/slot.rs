@@ -42,8 +42,8 @@ pub(crate) fn sequences(ends: &[usize]) -> impl Iterator<Item = Range<usize>> {
 
 /// The rows of each sequence in a slot, and where its probabilities lie in block `layer`.
 ///
-/// One after another: all sequences of a slot, however many, take no more than the longest it has room
-/// for, since a sequence of half the length takes a quarter.
+/// One after another. However many sequences share the slot's rows, they fit where its longest do: a row of
+/// a shorter sequence is not longer.
 pub(crate) fn attended(
     config: &Config,
     ends: &[usize],

@@ -43,6 +43,31 @@ fn run_with(
     steps: u64,
     change: impl Fn(&mut Job),
 ) -> (Vec<u32>, Vec<SphereCount>) {
+    let spheres = trained(plan, leaves, awake, |spheres| {
+        for step in 1..=steps {
+            let mut job = job(&plan, step);
+            change(&mut job);
+            spheres.begin(&mut job);
+            let outcome = spheres.wait(&mut job).unwrap();
+            assert!(outcome.non_finite().is_none());
+        }
+    });
+    let ledger = spheres.ledger();
+    assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
+    let bits = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
+    let panels_follow =
+        |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
+    assert!(spheres.with_weights(panels_follow), "panels of other parameters");
+    (bits, spheres.counts())
+}
+
+/// Spheres on real threads, after `train` has given them their steps and all have been joined.
+fn trained(
+    plan: Plan,
+    leaves: usize,
+    awake: Option<usize>,
+    train: impl FnOnce(&mut Spheres),
+) -> Spheres {
     let control = Arc::new(Event::new());
     let shutdown = Arc::new(Shutdown::new());
     let params = Layout::new(&plan.config).init(7);
@@ -57,22 +82,10 @@ fn run_with(
         };
         crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
     }
-    for step in 1..=steps {
-        let mut job = job(&plan, step);
-        change(&mut job);
-        spheres.begin(&mut job);
-        let outcome = spheres.wait(&mut job).unwrap();
-        assert!(outcome.non_finite().is_none());
-    }
+    train(&mut spheres);
     spheres.close();
     crew.join().unwrap();
-    let ledger = spheres.ledger();
-    assert_eq!((ledger.made, ledger.lost, ledger.abandoned), (ledger.finished, 0, 0));
-    let bits = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
-    let panels_follow =
-        |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
-    assert!(spheres.with_weights(panels_follow), "panels of other parameters");
-    (bits, spheres.counts())
+    spheres
 }
 
 #[test]
@@ -172,22 +185,11 @@ fn two_documents(first: [u32; 4]) -> Job {
 
 /// What one step on `job` gives.
 fn outcome(plan: Plan, mut job: Job) -> Outcome {
-    let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
-    let params = Layout::new(&plan.config).init(7);
-    let (mut spheres, bodies) = spheres(plan, params, 1, None, control.clone(), shutdown.clone());
-    shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
-    let mut crew = Crew::new(shutdown);
-    for mut body in bodies {
-        let run = move |seat: &Seat| {
-            body.run(seat);
-            Ok(())
-        };
-        crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
-    }
-    spheres.begin(&mut job);
-    let outcome = spheres.wait(&mut job).unwrap();
-    spheres.close();
-    crew.join().unwrap();
+    let mut outcome = Outcome::default();
+    trained(plan, 1, None, |spheres| {
+        spheres.begin(&mut job);
+        outcome = spheres.wait(&mut job).unwrap();
+    });
     outcome
 }
 

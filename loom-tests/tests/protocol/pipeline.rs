@@ -2,16 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a run that fails is a failed test")]
 
+#[cfg(not(loom))]
+use crate::support::Last;
 use crate::support::spawn;
 use loom_tests::{model, wide_model};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
-#[cfg(not(loom))]
-use twelvefold::engine::BoxError;
 use twelvefold::engine::pipeline::{Bell, Pipeline, Placement, Pull, Report, RunError};
-#[cfg(not(loom))]
-use twelvefold::engine::pipeline::{Out, Stage};
 use twelvefold::sync::{Arc, AtomicBool, Ordering};
 
 /// What reached the sink.
@@ -112,25 +110,6 @@ fn a_full_edge_is_waited_for() {
             .run();
         check(run, &seen, &[0, 1]);
     });
-}
-
-/// Gives what it got at the end.
-#[cfg(not(loom))]
-struct Last(Option<u32>);
-
-#[cfg(not(loom))]
-impl Stage<u32> for Last {
-    type Output = u32;
-
-    fn process(&mut self, item: u32, _out: &mut Out<'_, u32>) -> Result<(), BoxError> {
-        self.0 = Some(item);
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Out<'_, u32>) -> Result<(), BoxError> {
-        self.0.take().into_iter().for_each(|item| out.send(item));
-        Ok(())
-    }
 }
 
 /// More states than loom gets through: in `steps` the end is played.

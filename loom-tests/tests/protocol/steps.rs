@@ -4,11 +4,10 @@
 //! Under a model checker only, where a pipeline can be taken apart. On real threads `tests/pipeline.rs`
 //! and its neighbours run through the same windows.
 
-use crate::support::{Plain, spawn};
+use crate::support::{Last, Plain, spawn};
 use loom_tests::{deep_model, model, wide_model};
-use twelvefold::engine::BoxError;
 use twelvefold::engine::pipeline::parts::{Bench, Meter, Seat};
-use twelvefold::engine::pipeline::{Out, Pipeline, Placement, Stage};
+use twelvefold::engine::pipeline::{Pipeline, Placement};
 use twelvefold::sync::{Arc, yield_now};
 
 /// Two threads may step everything. Thread 1 looks at `stage` for the last time before it sleeps, while
@@ -74,23 +73,6 @@ fn a_source_claimed_in_vain_is_looked_at_again() {
             seat.step(1);
         });
     });
-}
-
-/// Gives what it got at the end.
-struct Last(Option<u32>);
-
-impl Stage<u32> for Last {
-    type Output = u32;
-
-    fn process(&mut self, item: u32, _out: &mut Out<'_, u32>) -> Result<(), BoxError> {
-        self.0 = Some(item);
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Out<'_, u32>) -> Result<(), BoxError> {
-        self.0.take().into_iter().for_each(|item| out.send(item));
-        Ok(())
-    }
 }
 
 /// Each worker says goodbye once the last item has been taken. One takes it, and with it the room behind

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "a cell that loom checks for races")]
 
+use twelvefold::engine::BoxError;
+use twelvefold::engine::pipeline::{Out, Stage};
 use twelvefold::engine::pool::Leaf;
 use twelvefold::engine::wait::Event;
 use twelvefold::sync::{Arc, AtomicUsize, JoinHandle, Ordering, UnsafeCell, spawn_named};
@@ -67,5 +69,23 @@ impl Meeting {
             }
         }
         self.events[me].wait(|| self.arrived.load(Ordering::Acquire) == self.events.len());
+    }
+}
+
+/// Gives what it got at the end.
+#[derive(Debug)]
+pub(crate) struct Last(pub(crate) Option<u32>);
+
+impl Stage<u32> for Last {
+    type Output = u32;
+
+    fn process(&mut self, item: u32, _out: &mut Out<'_, u32>) -> Result<(), BoxError> {
+        self.0 = Some(item);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Out<'_, u32>) -> Result<(), BoxError> {
+        self.0.take().into_iter().for_each(|item| out.send(item));
+        Ok(())
     }
 }

@@ -82,11 +82,6 @@ impl Seat<'_> {
         self.hands.step(&self.me, |s| s == stage)
     }
 
-    /// Says that this thread is about to sleep.
-    pub fn announce(&self) {
-        self.me.bunk().announce();
-    }
-
     /// Items that this thread has taken as a worker of `stage`.
     pub fn took(&self, stage: usize) -> u64 {
         self.me.took(stage)
@@ -95,7 +90,7 @@ impl Seat<'_> {
     /// Announces, and looks at `stage` as every thread does before it sleeps. Where that was a step the
     /// announcement is taken back, where not the thread is left as one that sleeps.
     pub fn last_look(&mut self, stage: usize) -> bool {
-        self.announce();
+        self.me.bunk().announce();
         let stepped = self.step(stage);
         if stepped {
             self.me.bunk().withdraw();
