@@ -4,6 +4,8 @@
 #![cfg(feature = "train")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests are tests")]
 
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "common/example.rs"]
 mod example;
 #[path = "common/watchdog.rs"]
@@ -17,9 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use desk::Desk;
 use example::example;
 use safetensors::SafeTensors;
-use tempfile::TempDir;
 use twelvefold::report::RunReport;
 use twelvefold::train::safetensors::sha256_of_file;
 use watchdog::watchdog;
@@ -47,25 +49,7 @@ const SMALL: [&str; 16] = [
 /// A user without rights, where the tests run as root.
 const NOBODY: u32 = 65_534;
 
-/// A folder for inputs and outputs.
-struct Desk(TempDir);
-
 impl Desk {
-    fn new() -> Self {
-        Desk(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, bytes).unwrap();
-        path
-    }
-
     /// What stands in the output folder, sorted.
     fn outputs(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.path("out")) else { return Vec::new() };

@@ -3,6 +3,8 @@
 #![cfg(feature = "train")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "common/desk.rs"]
+mod desk;
 #[path = "common/example.rs"]
 mod example;
 #[path = "common/watchdog.rs"]
@@ -10,33 +12,18 @@ mod watchdog;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use desk::Desk;
 use example::example;
-use tempfile::TempDir;
 use twelvefold::report::RunReport;
 use watchdog::watchdog;
 
 const SMALL: &str = "--layers 1 --heads 1 --width 8 --context 16 --batch 2 --steps 3";
 
-struct Desk(TempDir);
-
 impl Desk {
-    fn new() -> Self {
-        Desk(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        fs::write(self.path(name), bytes).unwrap();
-        self.path(name)
-    }
-
     fn command(&self, out: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(example("pipeline"));
         command.arg("--out").arg(self.path(out)).args(SMALL.split(' ')).args(arguments);
