@@ -74,6 +74,7 @@
 //! | `spheres` | the 12-fold hierarchy of workers that computes a step |
 //! | `train` | the run: stages, schedule, validation, checkpoint, sampling |
 //! | `report` | what people and scripts look at |
+//! | `cli` | the command line, as the command and the example share it (feature `cli`) |
 //!
 //! All but the first two need the feature `train`. `DESIGN.md` in the repository says why things are
 //! as they are, and what is proved.
@@ -81,6 +82,8 @@
 pub mod engine;
 pub mod sync;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 #[cfg(feature = "train")]
 pub mod corpus;
 #[cfg(feature = "train")]

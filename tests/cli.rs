@@ -558,6 +558,7 @@ mod ctrl_c {
             "model.safetensors",
             "optimizer.safetensors",
             "report.json",
+            "settings.json",
             "tokenizer.json",
         ];
         assert_eq!(desk.outputs(), names);

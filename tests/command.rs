@@ -196,7 +196,7 @@ fn a_micro_batch_of_a_run_is_explained_by_its_files() {
     let message =
         failed(&["explain", "--run", moved.path().to_str().unwrap(), "--batch", "0"], &[]);
     assert!(
-        message.contains("report.json") && message.contains("hint: give the folder"),
+        message.contains("settings.json") && message.contains("hint: give the folder"),
         "{message}"
     );
 }

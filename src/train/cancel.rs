@@ -1,4 +1,4 @@
-//! The user's wish to stop.
+//! The user's wishes: to stop, to save.
 
 use crate::engine::wait::Event;
 use crate::sync::{Arc, AtomicBool, Ordering};
@@ -18,6 +18,7 @@ pub struct Cancel(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     requested: AtomicBool,
+    save: AtomicBool,
     control: Arc<Event>,
 }
 
@@ -38,6 +39,25 @@ impl Cancel {
     /// Whether somebody has asked.
     pub fn is_requested(&self) -> bool {
         self.0.requested.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a checkpoint after the step, whatever the interval; the run goes on. From any thread.
+    ///
+    /// ```
+    /// use twelvefold::train::Cancel;
+    /// let cancel = Cancel::new();
+    /// cancel.request_save();
+    /// assert!(!cancel.is_requested());
+    /// ```
+    pub fn request_save(&self) {
+        // Relaxed: nothing is read because of it, and the control thread looks after each step.
+        self.0.save.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a checkpoint was asked for since the last call.
+    pub(super) fn take_save(&self) -> bool {
+        // A load first, so that the line stays shared between steps. Relaxed as above.
+        self.0.save.load(Ordering::Relaxed) && self.0.save.swap(false, Ordering::Relaxed)
     }
 
     /// The control thread's event.

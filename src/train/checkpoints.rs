@@ -53,6 +53,11 @@ fn steps_in(folder: &Path) -> Result<Vec<u64>, Error> {
     Ok(steps)
 }
 
+fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+    let steps = steps_in(folder)?;
+    Ok(steps.into_iter().rev().map(|step| (step, folder.join(name(step)))).collect())
+}
+
 /// The names in a folder; none where it is not there.
 fn entries(folder: &Path) -> Result<Vec<String>, Error> {
     if !exists(folder)? {
@@ -68,6 +73,11 @@ fn entries(folder: &Path) -> Result<Vec<String>, Error> {
 }
 
 impl Checkpoints {
+    /// The folders of the checkpoints of the run in `out`, the newest first; nothing is changed.
+    pub(super) fn of(out: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
+        list(&out.join("checkpoints"))
+    }
+
     /// Those in `out`. Remnants of a killed run are removed.
     pub(super) fn open(out: &Path, keep: usize) -> Result<Self, Error> {
         let folder = out.join("checkpoints");
@@ -83,8 +93,7 @@ impl Checkpoints {
 
     /// The folders of all checkpoints that are there, the newest first.
     pub(super) fn newest_first(&self) -> Result<Vec<(u64, PathBuf)>, Error> {
-        let steps = steps_in(&self.folder)?;
-        Ok(steps.into_iter().rev().map(|step| (step, self.folder.join(name(step)))).collect())
+        list(&self.folder)
     }
 
     /// The run goes on from `step`: the checkpoints up to it are its own; later ones were not whole.

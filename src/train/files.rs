@@ -24,6 +24,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use super::options::Options;
 use crate::error::Error;
 
 /// An [`Error::Io`] with a hint for the reasons that a user can do something about.
@@ -177,6 +178,30 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Erro
     let mut file = AtomicFile::create(&path)?;
     file.write_all(bytes).map_err(|e| io_error("write", &path, e))?;
     file.commit()
+}
+
+/// Writes the settings of a run to `settings.json` in its folder.
+///
+/// ```
+/// use twelvefold::train::{Options, files::write_settings};
+///
+/// let folder = tempfile::tempdir()?;
+/// write_settings(folder.path(), &Options { steps: 70, ..Options::default() })?;
+/// let text = std::fs::read_to_string(folder.path().join("settings.json"))?;
+/// assert_eq!(serde_json::from_str::<Options>(&text)?.steps, 70);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Io`]; what stood there before still stands.
+pub fn write_settings(folder: &Path, options: &Options) -> Result<(), Error> {
+    // How a call treats what is there is no setting of the run.
+    let (overwrite, resume, allow_changes) = (false, false, false);
+    let options = Options { overwrite, resume, allow_changes, ..options.clone() };
+    // A plain struct with string keys: there is no value that cannot be written.
+    let mut text = serde_json::to_string_pretty(&options).unwrap_or_default();
+    text.push('\n');
+    write_atomically(folder.join("settings.json"), text.as_bytes())
 }
 
 /// Several files of one folder that change together; see the module's table.

@@ -1,6 +1,6 @@
 //! After the last step: checkpoint, sample, report.
 
-use super::files::{RunFolder, write_atomically};
+use super::files::{RunFolder, write_atomically, write_settings};
 use super::options::Options;
 use super::outcome::Results;
 use super::sample::{Limits, Sampler, generate};
@@ -39,6 +39,7 @@ pub(super) fn finish(
     losses(&mut report, &trained, &results, options.paths.is_empty());
     report.corpus = corpus(&trained);
     report.peak_memory_bytes = peak_memory();
+    write_settings(folder.path(), options)?;
     write_atomically(folder.path().join("report.json"), report.to_json().as_bytes())?;
     if trained.end == End::Whole {
         observer.sample(&sample(options, &trained)?);

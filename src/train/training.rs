@@ -4,6 +4,7 @@ use super::Cancel;
 use super::batch::{Menu, Skip};
 use super::checkpoints::Checkpoints;
 use super::feed::{Feed, Totals};
+use super::files::write_settings;
 use super::lines::{Line, SourceBack, Tokenizing};
 use super::options::Options;
 use super::outcome::{Results, StepClock};
@@ -152,7 +153,7 @@ impl Training {
         let mut job = Job::default();
         let mut clock = StepClock::start();
         let mut validation = Outcome::default();
-        let mut saver = Saver { checkpoints, options, last: Instant::now() };
+        let mut saver = Saver { checkpoints, options, last: Instant::now(), asked: false };
         loop {
             let feeds = self.feeds.as_mut().ok_or_else(|| unfinished("the control sphere"))?;
             match receive(feeds, cancel, self.line.shutdown()) {
@@ -175,6 +176,7 @@ impl Training {
                         Err(error) => return Err(error),
                     }
                     observer.step(&results.progress(&self.line));
+                    saver.asked |= cancel.take_save();
                     if saver.is_due_after(step) {
                         saver.save(self, results, observer);
                         clock.lap();
@@ -352,6 +354,8 @@ struct Saver<'a> {
     options: &'a Options,
     /// When the last one was saved, or tried.
     last: Instant,
+    /// The user asked for one.
+    asked: bool,
 }
 
 impl Saver<'_> {
@@ -372,8 +376,9 @@ impl Saver<'_> {
     fn is_due(&self, step: u64) -> bool {
         let Options { checkpoint_every: every, checkpoint_minutes: minutes, .. } = *self.options;
         let late = minutes > 0 && self.last.elapsed() >= Duration::from_secs(60 * minutes);
+        let regular = every > 0 && (step.is_multiple_of(every) || late);
         // After the last step come the outputs themselves.
-        every > 0 && step < self.options.steps && (step.is_multiple_of(every) || late)
+        step < self.options.steps && (regular || self.asked)
     }
 
     /// Saves one. Where that fails, a full disk for example, the ones before stand, and the training
@@ -389,7 +394,9 @@ impl Saver<'_> {
             let Training { spheres, config, tokenizer, .. } = training;
             snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
         });
-        self.last = Instant::now();
+        let saved = saved
+            .and_then(|folder| write_settings(&self.options.out, self.options).map(|()| folder));
+        (self.last, self.asked) = (Instant::now(), false);
         results.checkpoint(saved.is_ok());
         observer.note(&match saved {
             Ok(folder) => format!("checkpoint at step {step} saved in {}", folder.display()),

@@ -1,0 +1,122 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use twelvefold::cli::flags::{InputFlags, RunFlags, ShowFlags};
+use twelvefold::train::Options;
+
+const COMMANDS: &str = "Examples:
+  twelvefold train ~/notes --out my-model    a model from your own text
+  twelvefold verify my-model                 every byte of it is as it was written
+Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C or SIGTERM.";
+
+const TRAIN: &str = "Examples:
+  twelvefold train ~/notes book.txt --out my-model    your own files and folders
+  twelvefold train --resume                           go on, whatever ended the run before
+  twelvefold train --config my.toml --steps 9000      flags over the file
+Each flag may be a variable too (TWELVEFOLD_STEPS=9000). SIGUSR1 saves a checkpoint.";
+
+/// Trains a small GPT on the machine's cores, and answers questions about text and model
+#[derive(Parser, Debug)]
+#[command(name = "twelvefold", version, after_help = COMMANDS, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Trains a model on files and folders of text; without any, on built-in stories
+    #[command(after_help = TRAIN, allow_negative_numbers = true)]
+    Train(Box<Train>),
+    /// Writes the tokens of a text as a file for other trainers
+    Tokenize(Tokenize),
+    /// Names file and bytes of each sequence of a micro-batch
+    Explain(Explain),
+    /// Says what a run, a checkpoint, a tokenizer or a text holds
+    Inspect(Inspect),
+    /// Checks that every file of a run and of its checkpoints is as it was written
+    Verify {
+        /// Folder of a run, or of one checkpoint
+        #[arg(value_name = "DIR", default_value_os_t = Options::default().out)]
+        run: PathBuf,
+    },
+    /// Shows the tables of a run again
+    Report(Report),
+    /// Writes completions for a shell to stdout
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Writes the manual page to stdout
+    Man {
+        /// Of one of the commands
+        command: Option<String>,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Train {
+    #[command(flatten)]
+    pub(crate) run: RunFlags,
+    /// Settings below the flags, in TOML, or a run's settings.json
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print the settings as such a file, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+    #[command(flatten)]
+    pub(crate) show: ShowFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// Where the text lies now, if not where the run found it
+    #[arg(value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Folder of the run, whose files say its settings
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().out)]
+    pub(crate) run: PathBuf,
+    /// Number of the micro-batch, from 0, over all epochs
+    #[arg(long, value_name = "K")]
+    pub(crate) batch: u64,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tokenize {
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
+    /// Whose format
+    #[arg(long, value_enum)]
+    pub(crate) format: For,
+    /// The file; for Megatron what comes before .bin and .idx
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Replace one that was made from something else
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum For {
+    Llmc,
+    Megatron,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Inspect {
+    #[command(flatten)]
+    pub(crate) inputs: InputFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Report {
+    /// Folder of a run
+    #[arg(value_name = "DIR", default_value_os_t = Options::default().out)]
+    pub(crate) run: PathBuf,
+    /// The same as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,52 @@
+//! The command `twelvefold`.
+//!
+//! The command line only; what it does stands in the library. Exit codes: 0 done, 1 failed, 2 a setting was
+//! refused, 130 stopped by Ctrl-C or SIGTERM.
+
+mod arguments;
+mod look;
+mod pages;
+mod text;
+mod training;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory, FromArgMatches};
+use twelvefold::Error;
+use twelvefold::cli::settings::from_environment;
+use twelvefold::cli::{code_of, complain, say};
+
+fn main() -> ExitCode {
+    let mut command = Arguments::command().mut_subcommand("train", from_environment);
+    let matches = command.clone().get_matches();
+    let parsed =
+        Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command).exit());
+    // What a training run says, it says while it goes.
+    let done = match parsed.command {
+        Command::Train(train) => training::run(train, matches.subcommand_matches("train")),
+        other => answer(other).map(|text| {
+            say(&text);
+            0
+        }),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        complain(&format!("error: {error}\n"));
+        code_of(&error)
+    }))
+}
+
+fn answer(command: Command) -> Result<String, Error> {
+    twelvefold::corpus::map::install_sigbus_handler()
+        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
+    match command {
+        Command::Train(_) => Ok(String::new()),
+        Command::Tokenize(tokenize) => text::tokenize(tokenize),
+        Command::Explain(explain) => text::explain(explain),
+        Command::Inspect(inspect) => look::inspect(inspect),
+        Command::Verify { run } => look::verify(&run),
+        Command::Report(report) => look::report(report),
+        Command::Completions { shell } => Ok(pages::completions(shell)),
+        Command::Man { command } => pages::manual(command.as_deref()),
+    }
+}

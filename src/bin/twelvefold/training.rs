@@ -1,0 +1,31 @@
+//! `train`.
+
+use clap::ArgMatches;
+use twelvefold::Error;
+use twelvefold::cli::settings::{resolve, to_toml};
+use twelvefold::cli::terminal::Terminal;
+use twelvefold::cli::{STOPPED, say, signals};
+use twelvefold::train::Cancel;
+
+use super::arguments::Train;
+
+/// Runs it; the exit code.
+pub(crate) fn run(train: Box<Train>, matches: Option<&ArgMatches>) -> Result<u8, Error> {
+    let Train { run, config, print_config, show } = *train;
+    let nothing = ArgMatches::default();
+    let options = resolve(run.into_options(), matches.unwrap_or(&nothing), config.as_deref())?;
+    if print_config {
+        say(&to_toml(&options)?);
+        return Ok(0);
+    }
+    twelvefold::corpus::map::install_sigbus_handler()
+        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
+    let cancel = Cancel::new();
+    signals::listen(&cancel)?;
+    let mut terminal = Terminal::new(show, options.steps);
+    let report = twelvefold::train::run(&options, &cancel, &mut terminal);
+    terminal.clear();
+    let report = report?;
+    terminal.end(&report, &options.out);
+    Ok(if report.interrupted { STOPPED } else { 0 })
+}

@@ -1,0 +1,62 @@
+//! The command line as a library: what the command `twelvefold` and the example `pipeline` share.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`flags`] | the flags of a training run |
+//! | [`settings`] | flags over environment over a file over defaults |
+//! | [`terminal`] | what a run tells, as a bar, as lines or as JSON |
+//! | [`signals`] | Ctrl-C, SIGTERM and SIGUSR1 |
+//!
+//! Only here, and in the program itself, something is printed. Exit codes: 0 done, 1 failed, 2 a setting
+//! was refused, 130 stopped by Ctrl-C or SIGTERM ([`code_of`]).
+
+pub mod flags;
+pub mod settings;
+pub mod signals;
+pub mod terminal;
+
+use std::io::{self, Write};
+
+use crate::error::Error;
+
+/// The exit code of a refused setting.
+pub const REFUSED: u8 = 2;
+/// The exit code after Ctrl-C or SIGTERM, as shells have it for SIGINT.
+pub const STOPPED: u8 = 130;
+
+/// The exit code for an error.
+///
+/// ```
+/// use twelvefold::cli::{REFUSED, STOPPED, code_of};
+/// use twelvefold::{Error, train::Options};
+///
+/// let refused = Options { heads: 5, ..Options::default() }.validate().unwrap_err();
+/// assert_eq!(code_of(&refused), REFUSED);
+/// assert_eq!(code_of(&Error::Interrupted), STOPPED);
+/// assert_eq!(code_of(&Error::input("empty", "")), 1);
+/// ```
+pub fn code_of(error: &Error) -> u8 {
+    match error {
+        Error::Setting { .. } => REFUSED,
+        Error::Interrupted => STOPPED,
+        _ => 1,
+    }
+}
+
+/// Prints. A reader that went away (`twelvefold ... | head`) ends nothing.
+///
+/// ```
+/// twelvefold::cli::say("a line\n");
+/// ```
+pub fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// Prints to stderr, where nobody may be left to tell.
+///
+/// ```
+/// twelvefold::cli::complain("error: no such file\n");
+/// ```
+pub fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}

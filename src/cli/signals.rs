@@ -1,0 +1,54 @@
+//! Ctrl-C, SIGTERM and SIGUSR1.
+
+use std::io;
+
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use super::{STOPPED, complain};
+use crate::error::Error;
+use crate::sync::spawn_named;
+use crate::train::Cancel;
+
+/// Listens to signals from now on: SIGINT and SIGTERM ask the run to stop after its step, a second one
+/// ends the process at once with exit code 130; SIGUSR1 asks for a checkpoint after the step. A file
+/// beyond `ulimit -f` then is an error that names it, not the end of the process.
+///
+/// ```
+/// use twelvefold::train::Cancel;
+///
+/// twelvefold::cli::signals::listen(&Cancel::new())?;
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
+///
+/// # Errors
+/// The system refuses a handler or a thread.
+pub fn listen(cancel: &Cancel) -> Result<(), Error> {
+    handle(cancel.clone()).map_err(|e| Error::input(format!("cannot listen to signals: {e}"), ""))
+}
+
+fn handle(cancel: Cancel) -> io::Result<()> {
+    let stopping = std::sync::Arc::default();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag down and raises it, the second finds it up.
+        let (stopped, stopping) = (i32::from(STOPPED), std::sync::Arc::clone(&stopping));
+        flag::register_conditional_shutdown(signal, stopped, std::sync::Arc::clone(&stopping))?;
+        flag::register(signal, stopping)?;
+    }
+    flag::register(SIGXFSZ, std::sync::Arc::default())?;
+    let listen = move || {
+        for signal in signals.forever() {
+            if signal == SIGUSR1 {
+                complain("\nsaving after this step\n");
+                cancel.request_save();
+            } else {
+                complain("\nstopping after this step; press Ctrl-C again to leave at once\n");
+                cancel.request();
+                break;
+            }
+        }
+    };
+    spawn_named("tf-signals", listen).map(|_| ())
+}

@@ -1,0 +1,223 @@
+//! `twelvefold train` and what looks at its run: where settings come from, what is printed, signals.
+
+#![cfg(feature = "cli")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+#[path = "common/desk.rs"]
+mod desk;
+#[path = "common/watchdog.rs"]
+mod watchdog;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use desk::Desk;
+use serde_json::Value;
+use twelvefold::report::RunReport;
+use twelvefold::train::Options;
+use watchdog::watchdog;
+
+/// A model so small that a step takes no time.
+const SMALL: &str = "--layers 1 --heads 1 --width 8 --context 16 --batch 2 --tokenizer bytes \
+                     --story-bytes 20000 --checkpoint-every 0 --spheres 1";
+
+impl Desk {
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_twelvefold"));
+        command.current_dir(self.0.path()).args(arguments.split_whitespace());
+        command
+    }
+
+    fn done(&self, arguments: &str) -> String {
+        stdout(self.command(arguments).output().unwrap())
+    }
+
+    fn refused(&self, code: i32, arguments: &str) -> String {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn settings(&self) -> Options {
+        serde_json::from_slice(&fs::read(self.path("out/settings.json")).unwrap()).unwrap()
+    }
+}
+
+fn stdout(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn flags_come_before_the_environment_before_the_file_before_the_defaults() {
+    let _watchdog = watchdog("settings");
+    let desk = Desk::new();
+    desk.write(
+        "my.toml",
+        "steps = 2\nbatch = 3\nseed = 4\ntoken-memory = \"2M\"\npaths = [\"x\"]\n",
+    );
+    let text = "train a.txt --config my.toml --steps 5 --print-config";
+    let mut command = desk.command(text);
+    command.env("TWELVEFOLD_STEPS", "6").env("TWELVEFOLD_BATCH", "7");
+    let printed: Options = toml::from_str(&stdout(command.output().unwrap())).unwrap();
+    let expected = Options {
+        steps: 5,
+        batch: 7,
+        seed: 4,
+        token_memory: 2 << 20,
+        paths: vec!["a.txt".into()],
+        spheres: printed.spheres,
+        ..Options::default()
+    };
+    assert_eq!(printed, expected);
+    // What is printed is a file that gives the same.
+    desk.write("again.toml", desk.done(text));
+    assert_eq!(desk.done("train --config again.toml --print-config"), desk.done(text));
+}
+
+#[test]
+fn a_mixture_may_stand_in_the_file() {
+    let desk = Desk::new();
+    desk.write("my.toml", "mix = [\"a=0.5\", \"b=2\"]\n");
+    let printed = desk.done("train --config my.toml --print-config");
+    assert!(printed.contains("paths = [\"a\", \"b\"]\nweights = [0.5, 2.0]\n"), "{printed}");
+    let printed = desk.done("train c --config my.toml --print-config");
+    assert!(printed.contains("paths = [\"c\"]\nweights = []\n"), "{printed}");
+}
+
+#[test]
+fn a_wrong_setting_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
+    let desk = Desk::new();
+    let cases = [
+        ("a = 1\n", "my.toml, line 1", "a is no setting"),
+        ("seed = 1\nstpes = 1\n", "my.toml, line 2", "stpes is no setting; a similar one is steps"),
+        ("steps = \"many\"\n", "my.toml, line 1", "steps: invalid type"),
+        ("\nheads = 5\n", "--heads 5 (my.toml, line 2)", "it must divide --width 64"),
+        ("layers = 0\n", "--layers 0 (my.toml, line 1)", "from 1 to 96"),
+        ("mix = [\"a\"]\n", "my.toml, line 1", "give PATH=WEIGHT"),
+        ("steps = \n", "my.toml", "line 1"),
+    ];
+    for (text, place, what) in cases {
+        desk.write("my.toml", text);
+        let message = desk.refused(2, "train --config my.toml");
+        assert!(message.starts_with("error: "), "{message}");
+        assert!(message.contains(place) && message.contains(what), "{text}: {message}");
+    }
+    assert!(desk.refused(1, "train --config none.toml").contains("cannot read none.toml"));
+    let mut command = desk.command("train");
+    let output = command.env("TWELVEFOLD_STEPS", "none").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_run_leaves_its_settings_which_begin_the_same_run_again() {
+    let _watchdog = watchdog("settings of a run");
+    let desk = Desk::new();
+    desk.done(&format!("train {SMALL} --steps 3 --out out --overwrite -q"));
+    assert_eq!((desk.settings().steps, desk.settings().overwrite), (3, false));
+    desk.done("train --config out/settings.json --out again -q");
+    let report = |out: &str| -> RunReport {
+        serde_json::from_str(&desk.done(&format!("report {out} --json"))).unwrap()
+    };
+    assert_eq!(report("out").weights_sha256, report("again").weights_sha256);
+    assert!(desk.done("report out").contains("outputs in out:"));
+}
+
+#[test]
+fn quiet_prints_nothing_and_json_an_object_a_line() {
+    let _watchdog = watchdog("printed");
+    let desk = Desk::new();
+    assert_eq!(desk.done(&format!("train {SMALL} --steps 2 --out a --quiet")), "");
+    let printed = desk.done(&format!("train {SMALL} --steps 2 --out b --log-format json"));
+    let events: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let named = |event: &str| events.iter().filter(|e| e["event"] == event).collect::<Vec<_>>();
+    assert_eq!(named("step").len(), 2);
+    assert!(named("step")[1]["loss"].as_f64().unwrap() > 0.0);
+    assert_eq!(named("report")[0]["report"]["steps"], 2);
+    assert!(named("plan")[0]["text"].as_str().unwrap().contains("spheres"));
+}
+
+#[test]
+fn a_signal_saves_and_the_run_goes_on() {
+    let _watchdog = watchdog("SIGUSR1");
+    let desk = Desk::new();
+    let text = format!("train {SMALL} --steps 1000000 --out out");
+    let mut child = desk.command(&text).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until =
+        |words: &str| lines.find(|line| line.as_ref().unwrap().contains(words)).unwrap();
+    let id = child.id().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap();
+    until("step 1/");
+    signal("-USR1");
+    until("checkpoint at step");
+    signal("-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(desk.settings().steps == 1_000_000);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_found_and_the_others_are_said_to_be_whole() {
+    let _watchdog = watchdog("verify");
+    let desk = Desk::new();
+    let small = SMALL.replace("--checkpoint-every 0", "--checkpoint-every 2");
+    desk.done(&format!("train {small} --steps 5 --out out -q"));
+    let whole = desk.done("verify out");
+    assert_eq!(whole.matches("whole    ").count(), 3, "{whole}");
+    let path = desk.path("out/checkpoints/step-0000000002/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let output = desk.command("verify out").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("damaged  out/checkpoints/step-0000000002: "), "{said}");
+    assert_eq!(said.matches("whole    ").count(), 2, "{said}");
+    // A report of other weights.
+    let report = fs::read_to_string(desk.path("out/report.json")).unwrap();
+    let sum: RunReport = serde_json::from_str(&report).unwrap();
+    desk.write("out/report.json", report.replace(&sum.weights_sha256, "0"));
+    assert!(desk.refused(1, "verify out").contains("2 of 3 are not as they were written"));
+    assert!(desk.refused(1, "verify .").contains("holds no checkpoint"));
+}
+
+#[test]
+fn inspect_says_what_a_model_a_tokenizer_and_a_text_hold() {
+    let _watchdog = watchdog("inspect");
+    let desk = Desk::new();
+    let small = SMALL.replace("bytes --", "bpe:260 --");
+    desk.done(&format!("train {small} --steps 2 --out out -q"));
+    let model = desk.done("inspect out");
+    assert!(model.contains("1 layers, 1 heads, width 8, context 16"), "{model}");
+    assert!(model.contains("vocabulary 260\n  step 2, seed 1\n  4 sequences"), "{model}");
+    let tokenizer = desk.done("inspect out/tokenizer.json");
+    assert!(tokenizer.contains("byte-level BPE, 260 tokens"), "{tokenizer}");
+    desk.write("text/a", "abc");
+    desk.write("text/b", "");
+    let text = desk.done("inspect text");
+    assert!(text.starts_with("text: 1 documents, 3 B\n  2 files, 1 of them skipped"), "{text}");
+    assert!(desk.refused(1, "inspect none").contains("none"));
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let text = desk.done(&format!("completions {shell}"));
+        assert!(text.contains("checkpoint-every") && text.contains("explain"), "{shell}");
+    }
+    assert!(desk.done("man").contains("tokenize"));
+    assert!(desk.done("man train").contains("micro\\-batches"));
+    assert!(desk.refused(2, "man trian").contains("the name of a command"));
+}
+
+#[test]
+fn the_usual_help_fits_a_screen() {
+    let desk = Desk::new();
+    let help = desk.done("train -h");
+    assert!(help.lines().count() <= 45, "{help}");
+    assert!(help.contains("Examples:"));
+    assert!(desk.refused(2, "train --stpes 4").contains("a similar argument exists: '--steps'"));
+}
