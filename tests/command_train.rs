@@ -147,7 +147,7 @@ fn a_signal_saves_and_the_run_goes_on() {
     let mut child = desk.command(&text).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut until =
-        |words: &str| lines.find(|line| line.as_ref().unwrap().contains(words)).unwrap();
+        |words: &str| assert!(lines.any(|line| line.unwrap().contains(words)), "{words}");
     let id = child.id().to_string();
     let signal = |name: &str| Command::new("kill").args([name, &id]).status().unwrap();
     until("step 1/");
