@@ -21,7 +21,16 @@ const FLOORS: &[(&str, usize)] = &[
     ("train", 60),
 ];
 
-const DOCUMENTS: [&str; 4] = ["README.md", "DESIGN.md", "CHANGELOG.md", "benches/README.md"];
+const DOCUMENTS: [&str; 8] = [
+    "README.md",
+    "DESIGN.md",
+    "CHANGELOG.md",
+    "benches/README.md",
+    "src/guide/train.md",
+    "src/guide/engine.md",
+    "src/guide/report.md",
+    "src/guide/tune.md",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -12,6 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["error", "report", "sync", "train"]),
     ("sync", &[]),
     ("engine", &["sync"]),
+    ("guide", &[]),
     ("error", &["engine"]),
     ("inject", &["engine"]),
     ("model", &["error"]),
