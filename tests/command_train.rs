@@ -9,7 +9,7 @@ mod desk;
 mod watchdog;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
 use desk::Desk;
@@ -42,6 +42,14 @@ impl Desk {
     fn settings(&self) -> Options {
         serde_json::from_slice(&fs::read(self.path("out/settings.json")).unwrap()).unwrap()
     }
+}
+
+fn piped(mut command: Command, text: &str) -> Output {
+    let (stdin, stdout) = (Stdio::piped(), Stdio::piped());
+    let mut child = command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that refuses its input does not read it.
+    let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 fn stdout(output: Output) -> String {
@@ -220,4 +228,23 @@ fn the_usual_help_fits_a_screen() {
     assert!(help.lines().count() <= 45, "{help}");
     assert!(help.contains("Examples:"));
     assert!(desk.refused(2, "train --stpes 4").contains("a similar argument exists: '--steps'"));
+}
+
+#[test]
+fn a_run_on_standard_input_is_explained_with_the_same_text_on_standard_input() {
+    let _watchdog = watchdog("explain on standard input");
+    let desk = Desk::new();
+    let text = "words of a text, again and again. ".repeat(600);
+    let train =
+        format!("train - {SMALL} --steps 3 --out out -q").replace("--story-bytes 20000", "");
+    stdout(piped(desk.command(&train), &text));
+    let explain = "explain --run out --batch 1";
+    let told = stdout(piped(desk.command(explain), &text));
+    assert!(told.starts_with("micro-batch 1: 2 sequences\n") && told.contains("bytes "), "{told}");
+    assert_eq!(told, stdout(piped(desk.command(explain), &text)));
+    let other = piped(desk.command(explain), "too short");
+    assert_eq!(other.status.code(), Some(1), "{other:?}");
+    let refused = piped(desk.command("tokenize - --tokenizer bytes --format llmc --out a"), &text);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("standard input"), "{refused:?}");
+    assert!(!refused.status.success() && !desk.path("a").exists());
 }

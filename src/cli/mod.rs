@@ -15,9 +15,11 @@ pub mod settings;
 pub mod signals;
 pub mod terminal;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use crate::corpus::files::is_stdin;
 use crate::error::Error;
+use crate::train::Options;
 
 /// The exit code of a refused setting.
 pub const REFUSED: u8 = 2;
@@ -59,4 +61,18 @@ pub fn say(text: &str) {
 /// ```
 pub fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Says what is waited for where text is typed: a terminal that shows nothing looks like a hang.
+///
+/// ```
+/// use twelvefold::cli::say_where_typed;
+/// use twelvefold::train::Options;
+///
+/// say_where_typed(&Options { paths: vec!["notes".into()], ..Options::default() }); // Says nothing.
+/// ```
+pub fn say_where_typed(options: &Options) {
+    if options.paths.iter().any(|path| is_stdin(path)) && io::stdin().is_terminal() {
+        complain("the text is read from this terminal; Ctrl-D on a line of its own ends it\n");
+    }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use twelvefold::Error;
-use twelvefold::cli::complain;
+use twelvefold::cli::{complain, say_where_typed};
 use twelvefold::corpus::Summary;
 use twelvefold::train::Options;
 use twelvefold::train::explain::Explained;
@@ -18,6 +18,7 @@ pub(crate) fn explain(Explain { paths, run, batch }: Explain) -> Result<String, 
         options.paths = paths;
     }
     options.out = run;
+    say_where_typed(&options);
     Ok(told(batch, &twelvefold::train::explain::explain(&options, batch)?))
 }
 

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use twelvefold::Error;
 use twelvefold::cli::settings::{resolve, to_toml};
 use twelvefold::cli::terminal::Terminal;
-use twelvefold::cli::{STOPPED, say, signals};
+use twelvefold::cli::{STOPPED, say, say_where_typed, signals};
 use twelvefold::train::Cancel;
 
 use super::arguments::Train;
@@ -22,6 +22,7 @@ pub(crate) fn run(train: Box<Train>, matches: Option<&ArgMatches>) -> Result<u8,
         .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
     let cancel = Cancel::new();
     signals::listen(&cancel)?;
+    say_where_typed(&options);
     let mut terminal = Terminal::new(show, options.steps);
     let report = twelvefold::train::run(&options, &cancel, &mut terminal);
     terminal.clear();
