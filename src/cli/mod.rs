@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`flags`] | the flags of a training run |
 //! | [`settings`] | flags over environment over a file over defaults |
+//! | [`view`] | a moment of a run as lines under the bar |
 //! | [`terminal`] | what a run tells, as a bar, as lines or as JSON |
 //! | [`signals`] | Ctrl-C, SIGTERM and SIGUSR1 |
 //!
@@ -14,6 +15,7 @@ pub mod flags;
 pub mod settings;
 pub mod signals;
 pub mod terminal;
+pub mod view;
 
 use std::io::{self, IsTerminal, Write};
 

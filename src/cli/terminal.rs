@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::flags::{LogFormat, ShowFlags};
-use super::say;
-use crate::report::{Observer, Progress, RunReport, table};
+use super::{say, view};
+use crate::report::{Observer, Progress, RunReport, table, units};
 
 /// A slow run still says something this often.
 const QUIET: Duration = Duration::from_secs(10);
@@ -46,7 +46,7 @@ impl Terminal {
         } else {
             ProgressBar::hidden()
         };
-        let template = "{bar:30} {pos}/{len}  {prefix}\n{wide_msg}";
+        let template = "{bar:40} {pos}/{len}  {prefix}\n{msg}";
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
@@ -129,8 +129,9 @@ impl Observer for Terminal {
 
     fn step(&mut self, progress: &Progress) {
         if !self.bar.is_hidden() {
-            self.bar.set_message(progress.numbers());
-            self.bar.set_prefix(progress.stages());
+            self.bar.set_message(view::lines(progress));
+            let left = |seconds| format!("{} left", units::seconds(seconds));
+            self.bar.set_prefix(progress.eta_seconds.map_or_else(String::new, left));
             self.bar.set_position(progress.step);
             return;
         }
@@ -184,5 +185,9 @@ fn numbers(progress: &Progress) -> Value {
         "grad_norm": progress.grad_norm,
         "tokens_per_second": progress.tokens_per_second,
         "eta_seconds": progress.eta_seconds,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "peak_share": progress.peak_share,
+        "memory_bytes": progress.memory_bytes,
     })
 }

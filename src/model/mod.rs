@@ -30,6 +30,7 @@
 //! | `gemm` | matrix products |
 //! | `panels` | the weights as the products read them, packed once per step |
 //! | `parts` | where the time goes |
+//! | `peak` | what the products reach on this machine |
 //! | `floats` | buffers on lines and huge pages |
 //! | `isa`, `math` | kernels per instruction set; exp, ln |
 //! | `random` | normal numbers from a seed |
@@ -49,6 +50,7 @@ mod linear;
 pub(crate) mod math;
 mod panels;
 mod parts;
+mod peak;
 mod random;
 mod slot;
 #[cfg(test)]
@@ -64,6 +66,7 @@ pub use isa::Isa;
 pub use layout::{Layout, Tensor};
 pub use panels::{PanelPart, Weights, pack, panels_len};
 pub use parts::{Part, PartTimes};
+pub use peak::product_rate;
 pub use random::Random;
 pub use slot::{Scratch, Sequence, Slot};
 pub use tiles::{Tile, tiles, weight_gradient};

@@ -5,10 +5,12 @@
 //! | [`summary`] | the run in numbers, as `report.json` holds it |
 //! | [`table`] | the same as text tables |
 //! | [`progress`] | one moment of a run as a line |
+//! | [`bottleneck`] | which stage holds the others back |
 //! | [`units`] | numbers as people read them |
 //!
 //! Pure data and text: nothing here prints, opens a file or knows a thread.
 
+pub mod bottleneck;
 pub mod progress;
 pub mod summary;
 pub mod table;

@@ -3,7 +3,8 @@
 //! ```
 //! use twelvefold::report::progress::{Doing, Progress, StageState};
 //!
-//! let stage = StageState { name: "tokenize", doing: Doing::Working, queue: Some((3, 16)) };
+//! let queue = Some((3, 16));
+//! let stage = StageState { name: "tokenize", doing: Doing::Working, queue, ..StageState::default() };
 //! let progress = Progress { step: 1, steps: 9, stages: vec![stage], ..Progress::default() };
 //! assert_eq!(progress.stages(), "tokenize works 3/16");
 //! assert_eq!(progress.line(), format!("step 1/9  {}  [tokenize works 3/16]", progress.numbers()));
@@ -11,6 +12,7 @@
 
 use std::fmt::Write as _;
 
+use super::bottleneck::{self, Load};
 use super::units;
 
 /// The numbers of one step.
@@ -32,25 +34,93 @@ pub struct Progress {
     pub tokens_per_second: f64,
     /// Time left, where it can be told.
     pub eta_seconds: Option<f64>,
+    /// Tokens trained: targets that counted, over all steps, those before a resume included.
+    pub tokens: u64,
+    /// Steps left out because a loss or a gradient was no number.
+    pub skipped_steps: u64,
+    /// Since this process began the run.
+    pub seconds: f64,
+    /// Useful operations of the last steps, as a share of what the matrix products reach on all cores when
+    /// nothing holds them up, which is measured when the run begins. Useful are
+    /// 6 (V C + 12 L C^2) + 6 L C T a token: two for each weight of a matrix in each of the three products
+    /// that a step makes with it, and attention up to the diagonal. None where no core could be measured.
+    pub peak_share: Option<f64>,
+    /// Memory that the process holds now, at most a quarter of a second old; None where the system does not
+    /// tell.
+    pub memory_bytes: Option<u64>,
     /// What each stage is doing.
     pub stages: Vec<StageState>,
+    /// What the spheres are doing.
+    pub spheres: SpheresState,
 }
 
 /// What a stage is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Seconds are counted since this process began, over all workers; a wait is booked when it ends. Shares
+/// are those of the last 20 steps, of all the time that its workers had, and count a wait that has not
+/// ended.
+///
+/// ```
+/// use twelvefold::report::progress::StageState;
+///
+/// let stage = StageState { workers: 2, busy_share: 0.25, starved_share: 0.75, ..StageState::default() };
+/// assert_eq!(stage.busy_share + stage.starved_share + stage.blocked_share, 1.0);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct StageState {
     /// Its name.
     pub name: &'static str,
     /// What its workers do.
     pub doing: Doing,
-    /// Items that wait for it, and room for them.
+    /// Items that wait for it, and room for them; None for a stage that takes from no edge.
     pub queue: Option<(usize, usize)>,
+    /// Workers that it has.
+    pub workers: usize,
+    /// Time at work.
+    pub busy_seconds: f64,
+    /// Time without an item to work on.
+    pub starved_seconds: f64,
+    /// Time without room for a result.
+    pub blocked_seconds: f64,
+    /// Of the last steps' time, the part at work.
+    pub busy_share: f64,
+    /// The part without an item to work on.
+    pub starved_share: f64,
+    /// The part without room for a result.
+    pub blocked_share: f64,
+}
+
+/// What the spheres are doing, all together.
+///
+/// ```
+/// use twelvefold::report::progress::SpheresState;
+///
+/// let spheres = SpheresState { leaves: 12, awake: 2, busy_share: 0.97, ..SpheresState::default() };
+/// assert!(spheres.awake <= spheres.leaves);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SpheresState {
+    /// How many there are.
+    pub leaves: usize,
+    /// How many of them are kept awake: as many as there are cores, at most.
+    pub awake: usize,
+    /// Steps and validations that wait for them, and room for those.
+    pub queue: Option<(usize, usize)>,
+    /// Time inside tasks since this process began.
+    pub busy_seconds: f64,
+    /// Of the last 20 steps' time of those that are kept awake, the part inside tasks.
+    pub busy_share: f64,
+    /// Tasks done.
+    pub tasks: u64,
+    /// Tasks of these taken from another leaf.
+    pub stolen: u64,
 }
 
 /// What the workers of a stage do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Doing {
     /// At least one is at work.
+    #[default]
     Working,
     /// All wait for an item.
     Starved,
@@ -89,6 +159,31 @@ impl Progress {
         line
     }
 
+    /// Which stage held the others back in the last steps, in a sentence; stages that are done do not.
+    ///
+    /// ```
+    /// use twelvefold::report::progress::{Progress, SpheresState, StageState};
+    ///
+    /// let load = StageState { name: "load", busy_share: 0.04, ..StageState::default() };
+    /// let spheres = SpheresState { leaves: 2, awake: 2, busy_share: 0.95, ..SpheresState::default() };
+    /// let progress = Progress { stages: vec![load], spheres, ..Progress::default() };
+    /// assert_eq!(
+    ///     progress.bottleneck(),
+    ///     "the spheres hold the others back: they are busy 95 % of the time, next comes load with 4 %"
+    /// );
+    /// ```
+    pub fn bottleneck(&self) -> String {
+        let mut loads = Vec::with_capacity(self.stages.len() + 1);
+        for stage in self.stages.iter().filter(|stage| stage.doing != Doing::Done) {
+            loads.push(Load { name: stage.name, workers: stage.workers, busy: stage.busy_share });
+        }
+        let SpheresState { leaves, awake, busy_share, .. } = self.spheres;
+        if leaves > 0 {
+            loads.push(Load { name: "spheres", workers: awake, busy: busy_share });
+        }
+        bottleneck::sentence(&loads)
+    }
+
     /// Loss, validation loss, rate, norm, speed and time left.
     ///
     /// ```
@@ -120,7 +215,7 @@ impl Progress {
     /// ```
     /// use twelvefold::report::progress::{Doing, Progress, StageState};
     ///
-    /// let load = StageState { name: "load", doing: Doing::Done, queue: None };
+    /// let load = StageState { name: "load", doing: Doing::Done, ..StageState::default() };
     /// let progress = Progress { stages: vec![load], ..Progress::default() };
     /// assert_eq!(progress.stages(), "load done");
     /// ```
@@ -138,7 +233,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use super::{Doing, Progress, StageState};
+    use super::{Doing, Progress, SpheresState, StageState};
 
     #[test]
     fn the_line_holds_every_number_with_its_unit() {
@@ -152,9 +247,15 @@ mod tests {
             tokens_per_second: 12_345.0,
             eta_seconds: Some(72.0),
             stages: vec![
-                StageState { name: "load", doing: Doing::Done, queue: None },
-                StageState { name: "tokenize", doing: Doing::Blocked, queue: Some((3, 16)) },
+                StageState { name: "load", doing: Doing::Done, ..StageState::default() },
+                StageState {
+                    name: "tokenize",
+                    doing: Doing::Blocked,
+                    queue: Some((3, 16)),
+                    ..StageState::default()
+                },
             ],
+            ..Progress::default()
         };
         assert_eq!(
             progress.line(),
@@ -167,5 +268,15 @@ mod tests {
     fn what_is_not_known_yet_is_left_out() {
         let line = Progress { step: 1, steps: 9, ..Progress::default() }.line();
         assert_eq!(line, "step 1/9  loss 0.0000  lr 0.00e0  norm 0.00  0 tok/s");
+    }
+
+    #[test]
+    fn a_stage_that_is_done_holds_nobody_back() {
+        let load = StageState { name: "load", busy_share: 0.9, ..StageState::default() };
+        let spheres = SpheresState { leaves: 2, busy_share: 0.6, ..SpheresState::default() };
+        let mut progress = Progress { stages: vec![load], spheres, ..Progress::default() };
+        assert!(progress.bottleneck().starts_with("load holds"), "{}", progress.bottleneck());
+        progress.stages[0].doing = Doing::Done;
+        assert!(progress.bottleneck().starts_with("the spheres hold"), "{}", progress.bottleneck());
     }
 }

@@ -30,6 +30,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+use super::bottleneck::{self, Load};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -49,6 +50,14 @@ pub struct RunReport {
     pub seconds: f64,
     /// Of the median step, without start-up, validation, checkpoint and sampling.
     pub tokens_per_second: f64,
+    /// What the matrix products reach on all cores when nothing holds them up, in operations a second,
+    /// measured when the run began. Null where that could not be done.
+    #[serde(default)]
+    pub peak_flops: Option<f64>,
+    /// Useful operations at `tokens_per_second`, as a share of `peak_flops`; see
+    /// [`Progress::peak_share`](super::Progress::peak_share).
+    #[serde(default)]
+    pub peak_share: Option<f64>,
     /// Mean over the targets of the last 20 steps.
     pub train_loss: Option<f64>,
     /// Over all validation text with the final weights; of a run that was interrupted, the last one
@@ -169,7 +178,8 @@ pub struct StageReport {
     pub items: u64,
     /// Time at work, over all workers.
     pub busy_seconds: f64,
-    /// Time without an item to work on.
+    /// Time without an item to work on; of the spheres, what those that are kept awake did not spend in
+    /// tasks of the time of steps and validations.
     pub starved_seconds: f64,
     /// Time without room for a result.
     pub blocked_seconds: f64,
@@ -224,6 +234,36 @@ impl RunReport {
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
         text
+    }
+
+    /// Which stage held the others back, over the whole run, in a sentence.
+    ///
+    /// ```
+    /// use twelvefold::report::RunReport;
+    /// use twelvefold::report::summary::StageReport;
+    ///
+    /// let stage = |name: &str, workers, busy_seconds| StageReport {
+    ///     name: name.to_owned(),
+    ///     workers,
+    ///     busy_seconds,
+    ///     ..StageReport::default()
+    /// };
+    /// let stages = vec![stage("load", 1, 0.5), stage("spheres", 12, 18.0)];
+    /// let report = RunReport { seconds: 10.0, cores: 2, stages, ..RunReport::default() };
+    /// assert_eq!(
+    ///     report.bottleneck(),
+    ///     "the spheres hold the others back: they are busy 90 % of the time, next comes load with 5 %"
+    /// );
+    /// ```
+    pub fn bottleneck(&self) -> String {
+        let mut loads = Vec::with_capacity(self.stages.len());
+        for StageReport { name, workers, busy_seconds, .. } in &self.stages {
+            let cores = if name == "spheres" { self.cores } else { usize::MAX };
+            let workers = *workers.min(&cores);
+            let busy = busy_seconds / (workers as f64 * self.seconds);
+            loads.push(Load { name, workers, busy });
+        }
+        bottleneck::sentence(&loads)
     }
 
     /// How far the validation stands above the floor: 0.1 is 10 %.

@@ -166,6 +166,10 @@ pub fn results(report: &RunReport, out: &Path) -> String {
         units::seconds(report.seconds),
         units::count(report.tokens_per_second),
     );
+    if let Some(share) = report.peak_share {
+        let share = units::percent(share);
+        let _ = writeln!(text, "{share} of what the matrix products reach on all cores");
+    }
     if report.skipped_steps > 0 {
         let _ = writeln!(
             text,

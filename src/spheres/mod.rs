@@ -186,12 +186,16 @@ impl Spheres {
 
     /// What each leaf has done so far.
     pub fn counts(&self) -> Vec<SphereCount> {
-        let count = |id| SphereCount {
+        (0..self.tree.leaves()).map(|id| self.count(id)).collect()
+    }
+
+    /// What one leaf has done so far.
+    pub(crate) fn count(&self, id: usize) -> SphereCount {
+        SphereCount {
             place: self.tree.place(id),
             tasks: self.publisher.pool().count(id),
             busy_seconds: self.busy[id].all.load(Ordering::Relaxed) as f64 / 1e9,
-        };
-        (0..self.tree.leaves()).map(count).collect()
+        }
     }
 
     /// The time inside tasks by part of the step, all leaves together, in seconds.

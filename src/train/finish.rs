@@ -1,6 +1,7 @@
 //! After the last step: checkpoint, sample, report.
 
 use super::files::{RunFolder, write_atomically, write_settings};
+use super::gauges::peak_memory;
 use super::options::Options;
 use super::outcome::Results;
 use super::sample::{Limits, Sampler, generate};
@@ -31,7 +32,7 @@ pub(super) fn finish(
     );
     let Trained { spheres, config, tokenizer, .. } = &trained;
     let written = snapshot::write(folder.path(), spheres, config, tokenizer, &state)?;
-    let mut report = results.report();
+    let mut report = results.report(config);
     report.weights_sha256 = written.sha256;
     report.interrupted = trained.end == End::Interrupted;
     report.parameters =
@@ -104,11 +105,4 @@ fn sample(options: &Options, trained: &Trained) -> Result<String, Error> {
         })
     })?;
     Ok(trained.tokenizer.decode_to_string(&tokens))
-}
-
-/// The most memory the process has held, where the system says it.
-fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kb| kb * 1024)
 }

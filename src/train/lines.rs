@@ -47,6 +47,8 @@ pub(super) struct Line {
     starts: Vec<Start>,
     pub(super) stages: Vec<StageGauge>,
     pub(super) edges: Vec<EdgeMeter>,
+    /// Of the edges, the stage that takes from each.
+    pub(super) queues: Vec<(&'static str, EdgeMeter)>,
 }
 
 type Body =
@@ -98,6 +100,7 @@ impl Line {
             starts: Vec::new(),
             stages: Vec::new(),
             edges: Vec::new(),
+            queues: Vec::new(),
         }
     }
 
@@ -128,15 +131,17 @@ impl Line {
         event
     }
 
+    /// An edge called `name` to a stage.
     fn edge<T: Send + 'static>(
         &mut self,
-        name: &str,
+        (name, stage): (&str, &'static str),
         depth: usize,
         from: &Arc<Event>,
         to: &Arc<Event>,
     ) -> (Sender<T>, Receiver<T>) {
         let (tx, rx) = edge(name, depth, from, to);
         self.edges.push(tx.meter());
+        self.queues.push((stage, tx.meter()));
         (tx, rx)
     }
 
@@ -144,11 +149,11 @@ impl Line {
     /// the ledger: dropping one loses nothing.
     fn round<T: Send + 'static>(
         &mut self,
-        name: &str,
+        (name, stage): (&str, &'static str),
         from: &Arc<Event>,
         to: &Arc<Event>,
     ) -> (Outlet<T>, Inlet<T>) {
-        let (tx, rx) = self.edge(name, DEPTH, from, to);
+        let (tx, rx) = self.edge((name, stage), DEPTH, from, to);
         let (back_tx, back_rx) = edge(name, DEPTH + 2, to, from);
         (Outlet::new(tx, back_rx), Inlet { rx, back: back_tx })
     }
@@ -185,9 +190,10 @@ impl Line {
     ) -> (Inlets, SourceBack) {
         let mut outlets = Vec::new();
         let mut inlets = Vec::new();
+        let takes = if matches!(reads, Reads::Once) { "learn" } else { "tokenize" };
         for worker in 0..tokenizers {
             let tok = self.event();
-            let (outlet, inlet) = self.round(&format!("load-tok-{worker}"), &event, &tok);
+            let (outlet, inlet) = self.round((&format!("load-tok-{worker}"), takes), &event, &tok);
             outlets.push(outlet);
             inlets.push((tok, inlet));
         }
@@ -302,13 +308,13 @@ impl Line {
         let mut inlets = Vec::new();
         for (worker, (tok, text)) in texts.into_iter().enumerate() {
             let (outlet, inlet): (Outlet<TokenChunk>, _) =
-                self.round(&format!("tok-{worker}-batch"), &tok, &event);
+                self.round((&format!("tok-{worker}-batch"), "batch"), &tok, &event);
             let tokenize = Tokenize::new(worker, text, outlet);
             self.stage((format!("tf-tok-{worker}"), "tokenize", worker), tok, tokenize, drop);
             inlets.push(inlet);
         }
         let control = self.control.clone();
-        let (tx, rx) = self.edge("batch-spheres", 2, &event, &control);
+        let (tx, rx) = self.edge(("batch-spheres", "spheres"), 2, &event, &control);
         let (back_tx, back_rx) = edge("batch-spheres", DEPTH, &control, &event);
         let stop = self.shutdown.clone();
         let batch = Batch::new(inlets, batcher, menu, tokenizer, (tx, back_rx), again, stop);

@@ -12,6 +12,7 @@ pub mod export;
 mod feed;
 pub mod files;
 mod finish;
+mod gauges;
 mod inputs;
 pub mod inspect;
 mod lines;

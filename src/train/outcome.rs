@@ -1,14 +1,14 @@
 //! What a run has given so far, gathered on the control thread.
 
+use super::gauges::{Gauges, cpu_seconds};
 use super::lines::Line;
 use super::options::Options;
 use super::schedule::Schedule;
 use super::standing::{Served, Standing};
 use crate::engine::edge::EdgeCount;
-use crate::engine::stage::{StageCount, Step};
+use crate::engine::stage::StageCount;
 use crate::error::Error;
-use crate::model::Isa;
-use crate::report::progress::{Doing, StageState};
+use crate::model::{Config, Isa};
 use crate::report::summary::{EdgeReport, SphereReport, StageReport};
 use crate::report::{Progress, RunReport};
 use crate::spheres::{Outcome, Spheres};
@@ -16,7 +16,7 @@ use crate::sync::cores;
 use std::time::{Duration, Instant};
 
 /// Steps over which the shown speed and the reported training loss are averaged.
-const RECENT: usize = 20;
+pub(super) const RECENT: usize = 20;
 
 /// Measures steps without what lies between them.
 #[derive(Debug)]
@@ -66,12 +66,14 @@ pub(super) struct Results {
     last_validation: Option<Outcome>,
     first_stages: Vec<StageReport>,
     first_edges: Vec<EdgeCount>,
+    gauges: Gauges,
     report: RunReport,
 }
 
 impl Results {
     pub(super) fn new(options: &Options, isa: Isa) -> Self {
         let steps = usize::try_from(options.steps).unwrap_or(usize::MAX).min(1 << 20);
+        let gauges = Gauges::new(isa);
         Results {
             started: Instant::now(),
             schedule: Schedule {
@@ -94,12 +96,14 @@ impl Results {
             first_stages: Vec::new(),
             first_edges: Vec::new(),
             report: RunReport {
+                peak_flops: gauges.peak(),
                 seed: options.seed,
                 kernels: isa.name().to_owned(),
                 cores: cores(),
                 settings: serde_json::to_value(options).unwrap_or_default(),
                 ..RunReport::default()
             },
+            gauges,
         }
     }
 
@@ -225,7 +229,8 @@ impl Results {
     }
 
     /// The present moment.
-    pub(super) fn progress(&self, line: &Line) -> Progress {
+    pub(super) fn progress(&mut self, line: &Line, spheres: &Spheres, config: &Config) -> Progress {
+        let (stages, spheres) = self.gauges.read(line, spheres);
         let steps = self.schedule.steps;
         let recent = self.recent();
         let seconds: f64 = recent.iter().map(|done| done.seconds).sum();
@@ -241,7 +246,13 @@ impl Results {
             grad_norm: self.grad_norm,
             tokens_per_second: targets as f64 / seconds,
             eta_seconds: eta,
-            stages: stage_states(line),
+            tokens: self.report.tokens,
+            skipped_steps: self.report.skipped_steps,
+            seconds: self.started.elapsed().as_secs_f64(),
+            peak_share: self.gauges.peak_share(config, targets as f64 / seconds),
+            memory_bytes: self.gauges.memory(),
+            stages,
+            spheres,
         }
     }
 
@@ -290,23 +301,27 @@ impl Results {
 
     fn sphere_stage(&self) -> StageReport {
         let spheres = &self.report.spheres;
+        let busy = spheres.iter().map(|s| s.busy_seconds).sum();
+        let awake = spheres.len().min(cores());
         StageReport {
             name: "spheres".to_owned(),
             workers: spheres.len(),
             items: spheres.iter().map(|s| s.tasks).sum(),
-            busy_seconds: spheres.iter().map(|s| s.busy_seconds).sum(),
+            busy_seconds: busy,
+            starved_seconds: (awake as f64 * self.computing - busy).max(0.0),
             ..StageReport::default()
         }
     }
 
     /// The report, but for what the outputs add.
-    pub(super) fn report(&mut self) -> RunReport {
+    pub(super) fn report(&mut self, config: &Config) -> RunReport {
         let mut report = std::mem::take(&mut self.report);
         report.seconds = self.started.elapsed().as_secs_f64();
         let mut rates: Vec<f64> =
             self.steps.iter().map(|done| done.targets as f64 / done.seconds).collect();
         rates.sort_by(f64::total_cmp);
         report.tokens_per_second = rates.get(rates.len() / 2).copied().unwrap_or(0.0);
+        report.peak_share = self.gauges.peak_share(config, report.tokens_per_second);
         let recent = self.last_losses();
         let targets: u64 = recent.iter().map(|(targets, _)| targets).sum();
         let sum: f64 = recent.iter().map(|(targets, loss)| loss * *targets as f64).sum();
@@ -315,16 +330,6 @@ impl Results {
         report.train_loss = (targets > 0).then(|| sum / targets as f64);
         report
     }
-}
-
-/// Processor time of this process so far, user and system, where the system says it.
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it,
-    // in hundredths of a second (USER_HZ, the same on every Linux).
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let ticks = |field: Option<&str>| field?.parse::<u64>().ok();
-    Some((ticks(fields.next())? + ticks(fields.next())?) as f64 / 100.0)
 }
 
 /// Adds an edge; one of an earlier line by the same name is the same edge to people.
@@ -386,22 +391,4 @@ fn stage_reports(line: &Line) -> Vec<StageReport> {
         }
     };
     line.stages.iter().map(report).collect()
-}
-
-fn stage_states(line: &Line) -> Vec<StageState> {
-    let state = |gauge: &super::lines::StageGauge| {
-        let last: Vec<Option<Step>> = gauge.meters.iter().map(|m| m.count().last).collect();
-        let all = |step| last.iter().all(|&l| l == Some(step) || l == Some(Step::Done));
-        let doing = if last.iter().all(|&l| l == Some(Step::Done)) {
-            Doing::Done
-        } else if all(Step::Starved) {
-            Doing::Starved
-        } else if all(Step::Blocked) {
-            Doing::Blocked
-        } else {
-            Doing::Working
-        };
-        StageState { name: gauge.name, doing, queue: None }
-    };
-    line.stages.iter().map(state).collect()
 }

@@ -13,6 +13,7 @@ use super::resume::{self, Resumed};
 use super::run::Corpus;
 use super::schedule::Schedule;
 use super::snapshot::{self, Numbers};
+use super::standing::Served;
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
 use crate::corpus::tokenizer::Tokenizer;
@@ -165,17 +166,8 @@ impl Training {
                     clock.lap();
                 }
                 Received::Item(Feed::Train { sequences, step, served }) => {
-                    let trained = self.train(options, &mut job, sequences, step);
-                    results.serve(served);
-                    match trained {
-                        Ok(outcome) => results.step(step, &outcome, clock.lap()),
-                        Err(error @ Error::NonFinite { .. }) if options.skip_non_finite => {
-                            results.skipped(step, clock.lap());
-                            observer.note(&format!("left out a step: {error}"));
-                        }
-                        Err(error) => return Err(error),
-                    }
-                    observer.step(&results.progress(&self.line));
+                    let feed = (sequences, step, served);
+                    self.train_one(options, &mut job, feed, &mut clock, results, observer)?;
                     saver.asked |= cancel.take_save();
                     if saver.is_due_after(step) {
                         saver.save(self, results, observer);
@@ -189,7 +181,11 @@ impl Training {
                     if last {
                         let seconds = clock.lap();
                         results.validation(&std::mem::take(&mut validation), is_final, seconds);
-                        observer.validated(&results.progress(&self.line));
+                        observer.validated(&results.progress(
+                            &self.line,
+                            &self.spheres,
+                            &self.config,
+                        ));
                         if !is_final && saver.is_due_validated(results) {
                             saver.save(self, results, observer);
                             clock.lap();
@@ -211,6 +207,30 @@ impl Training {
                 }
             }
         }
+    }
+
+    /// Trains a step, books it and tells of it.
+    fn train_one(
+        &mut self,
+        options: &Options,
+        job: &mut Job,
+        (sequences, step, served): (Sequences, u64, Served),
+        clock: &mut StepClock,
+        results: &mut Results,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let trained = self.train(options, job, sequences, step);
+        results.serve(served);
+        match trained {
+            Ok(outcome) => results.step(step, &outcome, clock.lap()),
+            Err(error @ Error::NonFinite { .. }) if options.skip_non_finite => {
+                results.skipped(step, clock.lap());
+                observer.note(&format!("left out a step: {error}"));
+            }
+            Err(error) => return Err(error),
+        }
+        observer.step(&results.progress(&self.line, &self.spheres, &self.config));
+        Ok(())
     }
 
     fn train(

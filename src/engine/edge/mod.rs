@@ -117,6 +117,7 @@ pub struct EdgeMeter(Arc<dyn Counted>);
 
 trait Counted: Send + Sync {
     fn count(&self) -> EdgeCount;
+    fn fill(&self) -> (u64, u64);
 }
 
 impl fmt::Debug for EdgeMeter {
@@ -129,6 +130,23 @@ impl EdgeMeter {
     /// The counters now. No snapshot shows more out than in; each of one edge's only grows.
     pub fn count(&self) -> EdgeCount {
         self.0.count()
+    }
+
+    /// Items in the ring now, and the items that it has room for. For people: an item that an end has
+    /// moved and not counted yet may be missing or be one too many. Allocates nothing.
+    ///
+    /// ```
+    /// # use twelvefold::{engine::{edge::*, wait::Event}, sync::Arc}; let event = Arc::new(Event::new());
+    /// let (mut tx, mut rx) = edge("e", 4, &event, &event);
+    /// tx.send(1).unwrap();
+    /// tx.send(2).unwrap();
+    /// assert_eq!(tx.meter().fill(), (2, 4));
+    /// rx.recv();
+    /// drop(rx);
+    /// assert_eq!(tx.meter().fill(), (1, 4)); // Until the last end goes, and counts it abandoned.
+    /// ```
+    pub fn fill(&self) -> (u64, u64) {
+        self.0.fill()
     }
 }
 
@@ -205,6 +223,15 @@ impl<T: Send> Counted for Shared<T> {
             self.receiver.high_water.load(Ordering::Relaxed).max(items_in.saturating_sub(left));
         let high_water = if was_full { self.capacity } else { seen.min(self.capacity) };
         EdgeCount { name: self.name.clone(), items_in, items_out, abandoned, high_water }
+    }
+
+    fn fill(&self) -> (u64, u64) {
+        // Relaxed, all of them: a number for people, and nothing is concluded from it. What is out is read
+        // first, so that an item that moves meanwhile is one too many and not one below zero.
+        let left = self.receiver.items_out.load(Ordering::Relaxed)
+            + self.receiver.abandoned.load(Ordering::Relaxed);
+        let held = self.sender.items_in.load(Ordering::Relaxed).saturating_sub(left);
+        (held.min(self.capacity), self.capacity)
     }
 }
 
