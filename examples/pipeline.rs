@@ -45,8 +45,8 @@ fn train(options: &Options, show: ShowFlags) -> Result<u8, Error> {
     twelvefold::corpus::map::install_sigbus_handler()
         .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
     let cancel = Cancel::new();
-    signals::listen(&cancel)?;
     let mut terminal = Terminal::new(show, options.steps);
+    signals::listen(&cancel, terminal.announcer())?;
     let report = run(options, &cancel, &mut terminal);
     terminal.clear();
     let report = report?;

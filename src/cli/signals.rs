@@ -6,29 +6,31 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use super::{STOPPED, complain};
+use super::STOPPED;
 use crate::error::Error;
 use crate::sync::spawn_named;
 use crate::train::Cancel;
 
 /// Listens to signals from now on: SIGINT and SIGTERM ask the run to stop after its step, a second one
 /// ends the process at once with exit code 130; SIGUSR1 asks for a checkpoint after the step. A file
-/// beyond `ulimit -f` then is an error that names it, not the end of the process.
+/// beyond `ulimit -f` then is an error that names it, not the end of the process. `announce` says that a
+/// signal has come ([`Terminal::announcer`](super::terminal::Terminal::announcer)).
 ///
 /// ```
 /// use twelvefold::train::Cancel;
 ///
-/// twelvefold::cli::signals::listen(&Cancel::new())?;
+/// twelvefold::cli::signals::listen(&Cancel::new(), |text| eprintln!("{text}"))?;
 /// # Ok::<(), twelvefold::Error>(())
 /// ```
 ///
 /// # Errors
 /// The system refuses a handler or a thread.
-pub fn listen(cancel: &Cancel) -> Result<(), Error> {
-    handle(cancel.clone()).map_err(|e| Error::input(format!("cannot listen to signals: {e}"), ""))
+pub fn listen(cancel: &Cancel, announce: impl Fn(&str) + Send + 'static) -> Result<(), Error> {
+    handle(cancel.clone(), announce)
+        .map_err(|e| Error::input(format!("cannot listen to signals: {e}"), ""))
 }
 
-fn handle(cancel: Cancel) -> io::Result<()> {
+fn handle(cancel: Cancel, announce: impl Fn(&str) + Send + 'static) -> io::Result<()> {
     let stopping = std::sync::Arc::default();
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR1])?;
     for signal in [SIGINT, SIGTERM] {
@@ -41,10 +43,10 @@ fn handle(cancel: Cancel) -> io::Result<()> {
     let listen = move || {
         for signal in signals.forever() {
             if signal == SIGUSR1 {
-                complain("\nsaving after this step\n");
+                announce("saving after this step");
                 cancel.request_save();
             } else {
-                complain("\nstopping after this step; press Ctrl-C again to leave at once\n");
+                announce("stopping after this step; press Ctrl-C again to leave at once");
                 cancel.request();
                 break;
             }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::flags::{LogFormat, ShowFlags};
-use super::{say, view};
+use super::{complain, say, view};
 use crate::report::{Observer, Progress, RunReport, table, units};
 
 /// A slow run still says something this often.
@@ -51,6 +51,21 @@ impl Terminal {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
         Self { show, bar, interval: steps.div_ceil(20).max(1), last_line: Instant::now() }
+    }
+
+    /// Says something on stderr, above the bar, from another thread.
+    ///
+    /// ```
+    /// use twelvefold::cli::flags::{LogFormat, ShowFlags};
+    /// use twelvefold::cli::terminal::Terminal;
+    ///
+    /// let terminal = Terminal::new(ShowFlags { quiet: false, log_format: LogFormat::Text }, 1);
+    /// let announce = terminal.announcer();
+    /// std::thread::spawn(move || announce("a signal came")).join().unwrap();
+    /// ```
+    pub fn announcer(&self) -> impl Fn(&str) + Send + use<> {
+        let bar = self.bar.clone();
+        move |text| bar.suspend(|| complain(&format!("{text}\n")))
     }
 
     /// The run has ended: takes the bar away and shows what came out, with the outputs in `out`.

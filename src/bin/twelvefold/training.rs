@@ -21,9 +21,9 @@ pub(crate) fn run(train: Box<Train>, matches: Option<&ArgMatches>) -> Result<u8,
     twelvefold::corpus::map::install_sigbus_handler()
         .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
     let cancel = Cancel::new();
-    signals::listen(&cancel)?;
     say_where_typed(&options);
     let mut terminal = Terminal::new(show, options.steps);
+    signals::listen(&cancel, terminal.announcer())?;
     let report = twelvefold::train::run(&options, &cancel, &mut terminal);
     terminal.clear();
     let report = report?;
