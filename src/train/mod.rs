@@ -14,6 +14,7 @@ pub mod files;
 mod finish;
 mod inputs;
 mod lines;
+pub mod model;
 pub mod options;
 mod outcome;
 mod receive;
@@ -22,12 +23,14 @@ mod run;
 pub mod safetensors;
 pub mod sample;
 pub mod schedule;
+mod shape;
 mod snapshot;
 mod stages;
 mod standing;
 #[cfg(test)]
 mod tests;
 mod training;
+mod weights;
 
 pub use cancel::Cancel;
 pub use options::Options;
