@@ -12,6 +12,7 @@ pub mod export;
 mod feed;
 pub mod files;
 mod finish;
+pub mod generate;
 mod inputs;
 mod lines;
 pub mod model;
