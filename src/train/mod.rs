@@ -7,6 +7,7 @@ mod batch;
 mod cancel;
 pub mod checkpoint;
 mod checkpoints;
+pub mod evaluate;
 pub mod explain;
 pub mod export;
 mod feed;
