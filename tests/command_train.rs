@@ -248,3 +248,31 @@ fn a_run_on_standard_input_is_explained_with_the_same_text_on_standard_input() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("standard input"), "{refused:?}");
     assert!(!refused.status.success() && !desk.path("a").exists());
 }
+
+#[test]
+fn a_text_is_continued_and_judged_and_the_same_seed_gives_the_same() {
+    let _watchdog = watchdog("generate and eval");
+    let desk = Desk::new();
+    desk.done(&format!("train {SMALL} --steps 3 --out out -q"));
+    let generate = "generate --run out --tokens 30 --seed 5 -q";
+    let once = desk.done(&format!("{generate} Once"));
+    assert!(once.starts_with("Once") && once.len() > 10, "{once:?}");
+    assert_eq!(once, desk.done(&format!("{generate} Once")));
+    assert_ne!(once, desk.done("generate --run out --tokens 30 --seed 6 -q Once"));
+    // A prompt from standard input, and the new text alone.
+    let new = stdout(piped(desk.command(&format!("{generate} --no-echo")), "Once"));
+    assert_eq!(format!("Once{new}"), once);
+    let bad = desk.refused(2, "generate --run out --top-p 0 Once");
+    assert!(bad.contains("--top-p"), "{bad}");
+    assert!(desk.refused(1, "generate --run none Once").contains("none"));
+    let told = desk.command("generate --run out --tokens 3 Once").output().unwrap();
+    assert!(String::from_utf8(told.stderr).unwrap().contains("tokens/s"));
+
+    desk.write("a.txt", "a short text to be judged");
+    desk.write("empty", "");
+    let found: Value = serde_json::from_str(&desk.done("eval --run out --json a.txt")).unwrap();
+    assert_eq!((&found["bytes"], &found["documents"]), (&25.into(), &1.into()));
+    let loss = found["loss"].as_f64().unwrap();
+    let said = desk.done("eval --run out --spheres 3 a.txt empty");
+    assert!(said.starts_with(&format!("loss {loss:.4} nats a token")), "{said}");
+}

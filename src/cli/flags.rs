@@ -45,7 +45,7 @@ pub struct RunFlags {
     machine: MachineFlags,
 }
 
-/// What is read.
+/// What is read, and how it becomes tokens.
 ///
 /// ```
 /// use clap::Parser;
@@ -58,11 +58,37 @@ pub struct RunFlags {
 ///     inputs: InputFlags,
 /// }
 ///
-/// let given = Arguments::parse_from(["program", "--field", "body", "a.jsonl"]);
-/// assert_eq!(given.inputs.into_options(Options::default()).field, "body");
+/// let given = Arguments::parse_from(["program", "--tokenizer", "bytes", "a.txt"]);
+/// assert_eq!(given.inputs.into_options(Options::default()).tokenizer, "bytes");
 /// ```
 #[derive(Args, Debug, Clone)]
 pub struct InputFlags {
+    #[command(flatten)]
+    text: TextFlags,
+    /// bytes, words:N, bpe:N, PATH.json; the guide has more
+    #[arg(long, value_name = "KIND", default_value_t = Options::default().tokenizer,
+          value_parser = parse_tokenizer, help_heading = "Text")]
+    tokenizer: String,
+}
+
+/// What is read.
+///
+/// ```
+/// use clap::Parser;
+/// use twelvefold::cli::flags::TextFlags;
+/// use twelvefold::train::Options;
+///
+/// #[derive(Parser)]
+/// struct Arguments {
+///     #[command(flatten)]
+///     text: TextFlags,
+/// }
+///
+/// let given = Arguments::parse_from(["program", "--field", "body", "a.jsonl"]);
+/// assert_eq!(given.text.into_options(Options::default()).field, "body");
+/// ```
+#[derive(Args, Debug, Clone)]
+pub struct TextFlags {
     /// Files and folders of text; - is standard input
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -70,17 +96,14 @@ pub struct InputFlags {
     #[arg(long, value_name = "PATH=WEIGHT", num_args = 1.., conflicts_with = "paths",
           value_parser = parse_weighted, help_heading = "Text")]
     mix: Vec<(PathBuf, f64)>,
-    /// bytes, words:N, bpe:N, PATH.json; README has more
-    #[arg(long, value_name = "KIND", default_value_t = Options::default().tokenizer,
-          value_parser = parse_tokenizer, help_heading = "Text")]
-    tokenizer: String,
     /// Field of a .jsonl record that is its text
     #[arg(long, value_name = "NAME", default_value_t = Options::default().field,
           hide_short_help = true, help_heading = "Text")]
     field: String,
     /// Bad records up to which it goes on
     #[arg(long, value_name = "N", default_value_t = Options::default().bad_records,
-          value_parser = |t: &str| BAD_RECORDS.parse::<u64>(t), hide_short_help = true, help_heading = "Text")]
+          value_parser = |t: &str| BAD_RECORDS.parse::<u64>(t), hide_short_help = true,
+          help_heading = "Text")]
     bad_records: u64,
     /// Leave out what .gitignore files name
     #[arg(long, hide_short_help = true, help_heading = "Text")]
@@ -255,19 +278,25 @@ pub enum LogFormat {
     Json,
 }
 
-impl InputFlags {
+impl TextFlags {
     /// Sets what is read in `options`.
     pub fn into_options(self, options: Options) -> Options {
         let (mixed, weights): (Vec<PathBuf>, Vec<f64>) = self.mix.into_iter().unzip();
         Options {
             paths: if mixed.is_empty() { self.paths } else { mixed },
             weights,
-            tokenizer: self.tokenizer,
             field: self.field,
             bad_records: self.bad_records,
             gitignore: self.gitignore,
             ..options
         }
+    }
+}
+
+impl InputFlags {
+    /// Sets what is read, and the tokenizer, in `options`.
+    pub fn into_options(self, options: Options) -> Options {
+        self.text.into_options(Options { tokenizer: self.tokenizer, ..options })
     }
 }
 

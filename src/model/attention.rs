@@ -105,6 +105,35 @@ fn softmax_body<const FMA: bool>(att: &mut [f32], ts: usize, first: usize, scale
     }
 }
 
+dispatch! {
+    /// The same for queries whose scores lie in rows, one key after the other: row i, at `i * ts`, is the
+    /// query at `first + i`. The sums run in the same order, so the bits are those of the blocks.
+    pub(crate) fn causal_rows(scores: &mut [f32], ts: usize, first: usize, scale: f32) = rows_body;
+}
+
+#[inline(always)]
+fn rows_body<const FMA: bool>(scores: &mut [f32], ts: usize, first: usize, scale: f32) {
+    for (i, row) in scores.chunks_mut(ts).enumerate() {
+        let (seen, masked) = row.split_at_mut((first + i + 1).min(row.len()));
+        let mut largest = f32::MIN;
+        for s in &*seen {
+            largest = if *s > largest { *s } else { largest };
+        }
+        for s in &mut *seen {
+            *s = exp_down::<FMA>((*s - largest) * scale);
+        }
+        let mut norm = 0.0;
+        for s in &*seen {
+            norm += s;
+        }
+        norm = 1.0 / norm;
+        for s in seen {
+            *s *= norm;
+        }
+        masked.fill(0.0);
+    }
+}
+
 /// The lanes of a row from column `first` on.
 #[inline(always)]
 fn lanes(row: &mut [f32], first: usize) -> &mut [f32; LANES] {

@@ -24,6 +24,7 @@
 //! | `layout` | the flat parameter vector: names, shapes, offsets, first values |
 //! | `slot` | what phase A keeps of sequences; scratch |
 //! | `gpt` | phase A, evaluation, logits for sampling |
+//! | `cache` | the same for the tokens that follow, from the keys and values of those before |
 //! | `head` | the tied head, over tiles of the vocabulary |
 //! | `attention`, `layernorm`, `gelu`, `linear` | the layers |
 //! | `tiles` | phase B |
@@ -37,6 +38,7 @@
 
 pub mod adamw;
 mod attention;
+mod cache;
 mod config;
 mod floats;
 mod gelu;
@@ -59,6 +61,7 @@ mod tiles;
 #[cfg(test)]
 mod twin;
 
+pub use cache::{Cache, forward_next};
 pub use config::Config;
 pub use floats::Floats;
 pub use gpt::{forward_backward, forward_logits, forward_loss};

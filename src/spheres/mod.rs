@@ -14,6 +14,7 @@ mod tree;
 
 pub use plan::{Job, Outcome, Plan};
 pub use step::Task;
+pub(crate) use step::documents;
 pub use tree::{Inner, MAX_LEAVES, Place, Tree};
 
 use crate::engine::crew::Seat;

@@ -333,7 +333,7 @@ impl Work {
 }
 
 /// The documents of a row, each from its `separator` on.
-fn documents(
+pub(crate) fn documents(
     separator: Option<u32>,
     row: Sequence<'_>,
 ) -> impl Iterator<Item = Sequence<'_>> + use<'_> {

@@ -53,7 +53,7 @@ pub const LAYOUT: Layout = Layout {
 };
 
 /// Where `config.json` holds the digests.
-const DIGESTS: &str = "twelvefold_sha256";
+pub(super) const DIGESTS: &str = "twelvefold_sha256";
 
 /// The digests of all files of a set but the key, in the order of [`LAYOUT`].
 type Digests = [String; 3];

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::explain::tokenizer_of;
 use super::files::{AtomicFile, exists, io_error, write_atomically};
-use super::inputs::text;
+use super::inputs::{no_text, text};
 use super::options::Options;
 use super::safetensors::{hex, sha256_hex};
 use super::snapshot::text_of;
@@ -108,15 +108,7 @@ pub fn export(
     // As the first pass found it: the second one reads the same.
     let summary = text.summary();
     if made.documents == 0 {
-        let reasons = summary.skipped.iter().chain(&summary.bad).take(3);
-        let reasons: Vec<String> =
-            reasons.map(|left| format!("{}: {}", left.path, left.reason)).collect();
-        let found = match reasons.len() {
-            0 => String::new(),
-            _ => format!(" ({})", reasons.join("; ")),
-        };
-        let what = format!("the input has no text{found}");
-        return Err(Error::input(what, "give files or folders with text"));
+        return Err(no_text(&summary));
     }
     let note = beside(out, "json");
     if !overwrite && let Some(before) = read_note(&note)? {

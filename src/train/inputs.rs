@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::options::Options;
-use crate::corpus::Source;
 use crate::corpus::files::FileSource;
 use crate::corpus::mix::Mix;
 use crate::corpus::runs::Cuts;
 use crate::corpus::stories::StorySource;
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec};
+use crate::corpus::{Source, Summary};
 use crate::error::Error;
 
 /// The text of the run, cut as its tokenizer allows it, and that tokenizer where it is not learned
@@ -24,7 +24,7 @@ pub(super) fn text(
 
 /// The built-in stories, or the paths one after the other, or mixed. The files of each input of a
 /// mixture come in an order of their own: that of the seed and of the input's place.
-fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
+pub(super) fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
     if options.paths.is_empty() {
         return Ok(Box::new(StorySource::new(options.seed, options.story_bytes)?));
     }
@@ -43,4 +43,16 @@ fn source(options: &Options, cuts: Cuts) -> Result<Box<dyn Source>, Error> {
         Ok((files(std::slice::from_ref(path), place)?, weight))
     };
     Ok(Box::new(Mix::new(parts.map(part).collect::<Result<_, Error>>()?)))
+}
+
+/// The error of an input without text, with the first of what was left out and why.
+pub(super) fn no_text(summary: &Summary) -> Error {
+    let reasons = summary.skipped.iter().chain(&summary.bad).take(3);
+    let reasons: Vec<String> =
+        reasons.map(|left| format!("{}: {}", left.path, left.reason)).collect();
+    let found = match reasons.len() {
+        0 => String::new(),
+        _ => format!(" ({})", reasons.join("; ")),
+    };
+    Error::input(format!("the input has no text{found}"), "give files or folders with text")
 }

@@ -1,4 +1,5 @@
-//! The safetensors format, f32 only: a writer that streams, and a reader that trusts nothing.
+//! The safetensors format: a writer of f32 that streams, and a reader of f32, f16 and bf16 that trusts
+//! nothing.
 //!
 //! A file is the length of its header (u64, little-endian), the header (JSON, padded with spaces
 //! so that the data begins at a multiple of 8) and the data. The header maps each tensor's name to
@@ -305,41 +306,96 @@ impl Reader {
         &self.metadata
     }
 
-    /// Reads a tensor; `out` is as long as its shape says. `transpose` undoes that of
+    /// Reads a tensor of f32, f16 or bf16; `out` is as long as its shape says. `transpose` undoes that of
     /// [`TensorView`]: (C, R) in the file becomes (R, C) in `out`.
     ///
     /// # Errors
-    /// [`Error::Input`] where it is not there, not f32 or of another size; [`Error::Io`].
+    /// [`Error::Input`] where it is not there, of another type or size; [`Error::Io`].
     pub fn read(&mut self, name: &str, transpose: bool, out: &mut [f32]) -> Result<(), Error> {
         let refuse =
             |path: &Path, what: String| Error::input(format!("{}: {what}", path.display()), "");
         let Some(entry) = self.tensors.get(name) else {
             return Err(refuse(&self.path, format!("there is no tensor {name}")));
         };
-        let fits = entry.dtype == "F32" && elements(&entry.shape) == Some(out.len() as u64);
-        if !fits || (transpose && entry.shape.len() != 2) {
+        let float = Float::of(&entry.dtype);
+        let fits = elements(&entry.shape) == Some(out.len() as u64);
+        let Some(float) = float.filter(|_| fits && (!transpose || entry.shape.len() == 2)) else {
             let found = format!("{} {:?}", entry.dtype, entry.shape);
-            return Err(refuse(&self.path, format!("{name} is {found}, not {} f32", out.len())));
-        }
+            let what = format!("{name} is {found}, not {} values of F32, F16 or BF16", out.len());
+            return Err(refuse(&self.path, what));
+        };
         let failed = |e| Error::io("read", &self.path, e);
         self.file.seek(SeekFrom::Start(self.start + entry.data_offsets[0])).map_err(failed)?;
         if !transpose {
-            self.file.read_exact(bytemuck::cast_slice_mut(out)).map_err(failed)?;
-            for value in out {
-                *value = f32::from_bits(u32::from_le(value.to_bits()));
-            }
-            return Ok(());
+            return float.read(&mut self.file, out).map_err(failed);
         }
         let (columns, rows) = (entry.shape[0], entry.shape[1]);
-        let mut column = vec![0u32; rows];
+        let mut column = vec![0.0; rows];
         for c in 0..columns {
-            self.file.read_exact(bytemuck::cast_slice_mut(&mut column)).map_err(failed)?;
-            for (r, bits) in column.iter().enumerate() {
-                out[r * columns + c] = f32::from_bits(u32::from_le(*bits));
+            float.read(&mut self.file, &mut column).map_err(failed)?;
+            for (r, value) in column.iter().enumerate() {
+                out[r * columns + c] = *value;
             }
         }
         Ok(())
     }
+}
+
+/// The types that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Float {
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Float {
+    fn of(dtype: &str) -> Option<Self> {
+        match dtype {
+            "F32" => Some(Float::F32),
+            "F16" => Some(Float::F16),
+            "BF16" => Some(Float::Bf16),
+            _ => None,
+        }
+    }
+
+    /// The next values of a file. Every f16 and bf16 is an f32, so nothing is rounded.
+    fn read(self, file: &mut impl Read, out: &mut [f32]) -> io::Result<()> {
+        let wider = match self {
+            Float::F32 => {
+                file.read_exact(bytemuck::cast_slice_mut(out))?;
+                for value in out {
+                    *value = f32::from_bits(u32::from_le(value.to_bits()));
+                }
+                return Ok(());
+            }
+            Float::F16 => half,
+            Float::Bf16 => |bits: u16| f32::from_bits(u32::from(bits) << 16),
+        };
+        let mut narrow = vec![0_u16; out.len().min(BLOCK)];
+        for block in out.chunks_mut(BLOCK) {
+            let narrow = &mut narrow[..block.len()];
+            file.read_exact(bytemuck::cast_slice_mut(narrow))?;
+            for (value, bits) in block.iter_mut().zip(narrow) {
+                *value = wider(u16::from_le(*bits));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value of an f16.
+fn half(bits: u16) -> f32 {
+    let sign = u32::from(bits & 0x8000) << 16;
+    let (exponent, fraction) = (u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
+    f32::from_bits(match exponent {
+        // Without an exponent of its own: a multiple of 2^-24, which an f32 holds exactly.
+        0 => sign | (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
+        31 => sign | 0x7f80_0000 | fraction << 13,
+        _ => sign | (exponent + 127 - 15) << 23 | fraction << 13,
+    })
 }
 
 type Parsed = (BTreeMap<String, Entry>, BTreeMap<String, String>);
@@ -377,4 +433,28 @@ fn parse(header: &[u8], data: u64) -> Result<Parsed, String> {
         return Err(format!("its tensors take {covered} bytes, its data {data}"));
     }
     Ok((tensors, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half;
+
+    /// All 65,536, by the formula in f64.
+    #[test]
+    fn every_f16_becomes_the_f32_of_its_value() {
+        for bits in 0..=u16::MAX {
+            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+            let magnitude = match exponent {
+                0 => fraction * 2f64.powi(-24),
+                31 if fraction == 0.0 => f64::INFINITY,
+                31 => f64::NAN,
+                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
+            };
+            let found = half(bits);
+            assert_eq!(found.is_sign_negative(), bits >> 15 == 1, "{bits:#06x}");
+            let same =
+                f64::from(found.abs()) == magnitude || (found.is_nan() && magnitude.is_nan());
+            assert!(same, "{bits:#06x}: {found} for {magnitude}");
+        }
+    }
 }

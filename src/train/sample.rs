@@ -1,4 +1,4 @@
-//! Text from a model: the next token by temperature and top-k, and the loop around it.
+//! Text from a model: the next token by temperature, top-k and top-p, and the loop around it.
 //!
 //! The same logits and seed give the same tokens. Nothing here reaches the weights, so the system's
 //! `exp` is good enough.
@@ -21,6 +21,7 @@ use crate::model::Random;
 pub struct Sampler {
     temperature: f32,
     top_k: usize,
+    top_p: f64,
     random: Random,
     /// Token ids, best first; kept for its memory.
     order: Vec<u32>,
@@ -29,7 +30,25 @@ pub struct Sampler {
 impl Sampler {
     /// `temperature` 0 takes the likeliest token always; `top_k` 0 lets every token in.
     pub fn new(temperature: f32, top_k: usize, seed: u64) -> Self {
-        Self { temperature, top_k, random: Random::new(seed, 0), order: Vec::new() }
+        Self { temperature, top_k, top_p: 1.0, random: Random::new(seed, 0), order: Vec::new() }
+    }
+
+    /// Of these tokens, lets in the likeliest only, as few as have a probability of `top_p` together:
+    /// after the temperature, and among those that `top_k` lets in. 1 lets in all.
+    ///
+    /// ```
+    /// use twelvefold::train::sample::Sampler;
+    ///
+    /// // Probabilities of 0.67, 0.24, 0.09.
+    /// let mut sampler = Sampler::new(1.0, 0, 1).top_p(0.9);
+    /// for _ in 0..1000 {
+    ///     assert_ne!(sampler.next(&[2.0, 1.0, 0.0])?, 2);
+    /// }
+    /// # Ok::<(), twelvefold::Error>(())
+    /// ```
+    #[must_use]
+    pub fn top_p(self, top_p: f32) -> Self {
+        Self { top_p: f64::from(top_p), ..self }
     }
 
     /// The next token: softmax(logits / temperature) over the `top_k` largest logits; of equal ones
@@ -70,7 +89,19 @@ impl Sampler {
         let (largest, temperature) =
             (f64::from(logits[best as usize]), f64::from(self.temperature));
         let weight = |id: u32| ((f64::from(logits[id as usize]) - largest) / temperature).exp();
-        let total: f64 = self.order.iter().map(|id| weight(*id)).sum();
+        let mut total: f64 = self.order.iter().map(|id| weight(*id)).sum();
+        if self.top_p < 1.0 {
+            // The draw below reaches those only that make up this much.
+            let needed = self.top_p * total;
+            let mut sum = 0.0;
+            for id in &self.order {
+                sum += weight(*id);
+                if sum >= needed {
+                    break;
+                }
+            }
+            total = sum;
+        }
         let mut left = self.random.uniform() * total;
         for &id in &self.order {
             left -= weight(id);
@@ -180,6 +211,29 @@ mod tests {
                 assert!((f64::from(count) - expected).abs() < 5.0 * expected.sqrt(), "{count}");
             }
         }
+    }
+
+    /// 3.0 twice has 0.78 of the probability, 2.0 another 0.14.
+    #[test]
+    fn top_p_keeps_the_likeliest_that_reach_it_together_and_they_keep_their_proportions() {
+        let kept = |top_p: f32, temperature: f32, top_k: usize| -> Vec<usize> {
+            let mut sampler = Sampler::new(temperature, top_k, 5).top_p(top_p);
+            let mut counts = vec![0; 5];
+            for _ in 0..20_000 {
+                counts[sampler.next(&LOGITS).unwrap() as usize] += 1;
+            }
+            counts
+        };
+        let met =
+            |counts: Vec<usize>| -> Vec<usize> { (0..5).filter(|i| counts[*i] > 0).collect() };
+        assert_eq!(met(kept(0.3, 1.0, 0)), [1]);
+        assert_eq!(met(kept(0.5, 1.0, 0)), [1, 3]);
+        assert_eq!(met(kept(0.9, 1.0, 0)), [1, 3, 4]);
+        assert_eq!(met(kept(0.9, 0.2, 0)), [1, 3], "after the temperature");
+        assert_eq!(met(kept(0.9, 1.0, 2)), [1, 3], "among those of top-k");
+        assert_eq!(met(kept(1.0, 1.0, 0)), [0, 1, 2, 3, 4]);
+        let counts = kept(0.5, 1.0, 0);
+        assert!(counts[1].abs_diff(10_000) < 400, "{counts:?}");
     }
 
     #[test]

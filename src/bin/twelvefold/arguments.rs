@@ -4,11 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use twelvefold::cli::flags::{InputFlags, RunFlags, ShowFlags};
+use twelvefold::cli::flags::{InputFlags, RunFlags, ShowFlags, TextFlags};
 use twelvefold::train::Options;
+use twelvefold::train::generate::Settings;
+use twelvefold::train::options::SPHERES;
 
 const COMMANDS: &str = "Examples:
   twelvefold train ~/notes --out my-model    a model from your own text
+  twelvefold generate --run my-model Once    text from it
   twelvefold verify my-model                 every byte of it is as it was written
 Exit codes: 0 done, 1 failed, 2 a setting was refused, 130 stopped by Ctrl-C or SIGTERM.";
 
@@ -31,6 +34,11 @@ pub(crate) enum Command {
     /// Trains a model on files and folders of text; without any, on built-in stories
     #[command(after_help = TRAIN, allow_negative_numbers = true)]
     Train(Box<Train>),
+    /// Continues a text
+    #[command(allow_negative_numbers = true)]
+    Generate(Generate),
+    /// Says how well a model predicts a text
+    Eval(Eval),
     /// Writes the tokens of a text as a file for other trainers
     Tokenize(Tokenize),
     /// Names file and bytes of each sequence of a micro-batch
@@ -72,6 +80,57 @@ pub(crate) struct Train {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Generate {
+    /// What is continued; without it standard input, where that is no terminal
+    pub(crate) prompt: Option<String>,
+    /// Folder of a run, of a checkpoint, or of a GPT-2 from Hugging Face
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().out)]
+    pub(crate) run: PathBuf,
+    /// Tokens that are added at most
+    #[arg(long, value_name = "N", default_value_t = Settings::default().tokens)]
+    pub(crate) tokens: usize,
+    /// Below 1 likely tokens become likelier; 0 takes the likeliest always
+    #[arg(long, value_name = "X", default_value_t = Settings::default().temperature)]
+    pub(crate) temperature: f32,
+    /// Only so many of the likeliest tokens; 0: all
+    #[arg(long, value_name = "N", default_value_t = Settings::default().top_k)]
+    pub(crate) top_k: usize,
+    /// Only as many of the likeliest as have this probability together
+    #[arg(long, value_name = "P", default_value_t = Settings::default().top_p)]
+    pub(crate) top_p: f32,
+    /// Decides what is drawn: the same seed, the same text
+    #[arg(long, value_name = "N", default_value_t = Settings::default().seed)]
+    pub(crate) seed: u64,
+    /// Text before which it ends; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+    /// Print the new text only
+    #[arg(long)]
+    pub(crate) no_echo: bool,
+    /// Do not say on stderr how fast it was
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Eval {
+    #[command(flatten)]
+    pub(crate) inputs: TextFlags,
+    /// Folder of a run, of a checkpoint, or of a GPT-2 from Hugging Face
+    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().out)]
+    pub(crate) run: PathBuf,
+    /// Each document by itself
+    #[arg(long)]
+    pub(crate) mask_documents: bool,
+    /// Threads that compute; all give the same result [default: cores]
+    #[arg(long, value_name = "N", value_parser = |t: &str| SPHERES.parse::<usize>(t))]
+    pub(crate) spheres: Option<usize>,
+    /// The same as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Explain {
     /// Where the text lies now, if not where the run found it
     #[arg(value_name = "PATH")]
@@ -108,7 +167,7 @@ pub(crate) enum For {
 #[derive(Args, Debug)]
 pub(crate) struct Inspect {
     #[command(flatten)]
-    pub(crate) inputs: InputFlags,
+    pub(crate) inputs: TextFlags,
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod look;
+mod model;
 mod pages;
 mod text;
 mod training;
@@ -41,6 +42,8 @@ fn answer(command: Command) -> Result<String, Error> {
         .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
     match command {
         Command::Train(_) => Ok(String::new()),
+        Command::Generate(generate) => model::generate(generate),
+        Command::Eval(eval) => model::eval(eval),
         Command::Tokenize(tokenize) => text::tokenize(tokenize),
         Command::Explain(explain) => text::explain(explain),
         Command::Inspect(inspect) => look::inspect(inspect),

@@ -14,6 +14,7 @@ mod import;
 mod json;
 pub mod learn;
 mod merge;
+mod own;
 mod spec;
 pub mod split;
 mod tiktoken;

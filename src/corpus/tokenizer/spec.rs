@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use super::bpe::Bpe;
 use super::split::Pattern;
-use super::{Tokenizer, import, tiktoken};
+use super::{Tokenizer, own, tiktoken};
 use crate::error::Error;
 
 /// The largest file of a vocabulary, in bytes: it is held in memory.
@@ -20,7 +20,7 @@ const MAX_FILE: u64 = 256 << 20;
 /// |---|---|
 /// | `bytes` | the 256 byte values |
 /// | `words:N`, `bpe:N` | learned from the corpus; N tokens, special ones included |
-/// | `PATH.json` | a `tokenizer.json` of Hugging Face's |
+/// | `PATH.json` | a `tokenizer.json` of Hugging Face's, or of a run |
 /// | `PATH.tiktoken:PATTERN` | a vocabulary in tiktoken's format, and [how text is cut](Pattern) |
 /// | `gpt2`, `cl100k`, `o200k` | with the feature `vocabularies`: those of OpenAI |
 ///
@@ -39,7 +39,7 @@ pub enum TokenizerSpec {
     Words(usize),
     /// Byte-level BPE, this many tokens with the 256 bytes and the end of a document.
     Bpe(usize),
-    /// A `tokenizer.json` of Hugging Face's.
+    /// A `tokenizer.json` of Hugging Face's, or of a run.
     Json(PathBuf),
     /// A file in tiktoken's format, which does not say how text is cut.
     Tiktoken(PathBuf, Pattern),
@@ -88,7 +88,7 @@ impl TokenizerSpec {
             TokenizerSpec::Json(path) => {
                 let text = String::from_utf8(read(path)?);
                 let text = text.map_err(|e| useless(path, e.utf8_error().to_string()))?;
-                import::read(&text).map_err(|why| useless(path, why))?
+                return own::read(&text).map_err(|why| useless(path, why));
             }
             TokenizerSpec::Tiktoken(path, pattern) => {
                 tiktoken::read(&read(path)?, *pattern).map_err(|why| useless(path, why))?
