@@ -76,12 +76,24 @@ impl Desk {
         ended(&mut self.command(paths, more))
     }
 
+    /// What a run that failed leaves, but for the whole lines of the steps that it did.
+    fn remains(&self) -> Vec<String> {
+        let mut names = self.outputs();
+        if let Some(at) = names.iter().position(|name| name == "metrics.jsonl") {
+            let lines = fs::read_to_string(self.path("out/metrics.jsonl")).unwrap();
+            assert!(lines.starts_with('{') && lines.ends_with("}\n"), "{lines}");
+            names.remove(at);
+        }
+        names
+    }
+
     /// Runs what is refused: exit code and message. Nothing is left, nor an empty output folder.
     fn refusal(&self, paths: &[&Path], more: &[&str]) -> (i32, String) {
         let was_there = self.path("out").exists();
         let ended = self.run(paths, more);
-        assert_eq!(self.outputs(), [""; 0], "{ended:?}");
-        assert_eq!(self.path("out").exists(), was_there, "{ended:?}");
+        assert_eq!(self.remains(), [""; 0], "{ended:?}");
+        let has_lines = !self.outputs().is_empty();
+        assert_eq!(self.path("out").exists(), was_there || has_lines, "{ended:?}");
         assert!(ended.stderr.starts_with("error: "), "{ended:?}");
         (ended.code, ended.stderr)
     }
@@ -333,7 +345,7 @@ mod an_input {
             let word = format!("cannot go on reading {}: it", path.display());
             assert!(message.contains("stage load, worker 0, failed at item"), "{message}");
             assert!(message.contains(&word) && message.contains("hint: "), "{message}");
-            assert_eq!(desk.outputs(), [""; 0]);
+            assert_eq!(desk.remains(), [""; 0]);
         }
     }
 }
@@ -555,13 +567,17 @@ mod ctrl_c {
     fn assert_outputs_load(desk: &Desk) {
         let names = [
             "config.json",
+            "metrics.jsonl",
             "model.safetensors",
             "optimizer.safetensors",
             "report.json",
             "settings.json",
             "tokenizer.json",
         ];
-        assert_eq!(desk.outputs(), names);
+        let mut outputs = desk.outputs();
+        // A run that was quick enough has come to a moment at which it writes.
+        outputs.retain(|name| name != "samples.jsonl");
+        assert_eq!(outputs, names);
         let report = desk.report();
         assert!(report.interrupted && (1..1_000_000).contains(&report.steps), "{report:?}");
         let model = desk.path("out/model.safetensors");

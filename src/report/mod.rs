@@ -5,12 +5,14 @@
 //! | [`summary`] | the run in numbers, as `report.json` holds it |
 //! | [`table`] | the same as text tables |
 //! | [`progress`] | one moment of a run as a line |
+//! | [`metrics`] | the numbers of each step, as `metrics.jsonl` holds them |
 //! | [`bottleneck`] | which stage holds the others back |
 //! | [`units`] | numbers as people read them |
 //!
 //! Pure data and text: nothing here prints, opens a file or knows a thread.
 
 pub mod bottleneck;
+pub mod metrics;
 pub mod progress;
 pub mod summary;
 pub mod table;
@@ -59,8 +61,12 @@ pub trait Observer {
     fn validated(&mut self, _progress: &Progress) {}
     /// Something worth a line: a file skipped, a checkpoint saved.
     fn note(&mut self, _text: &str) {}
+    /// A checkpoint of the last step is about to be saved.
+    fn saving(&mut self) {}
     /// Text that the trained model wrote.
     fn sample(&mut self, _text: &str) {}
+    /// A few words that the model in training wrote after a step: at a tenth and at half of the run.
+    fn sample_at(&mut self, _step: u64, _text: &str) {}
 }
 
 /// Nobody looks.

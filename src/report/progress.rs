@@ -22,10 +22,12 @@ pub struct Progress {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Training loss of this step, nats a token.
+    /// Training loss of this step, nats a token; no number where the step was left out.
     pub loss: f64,
     /// The last validation loss, nats a token.
     pub val_loss: Option<f64>,
+    /// The step after which it was measured.
+    pub val_step: Option<u64>,
     /// Learning rate of this step.
     pub lr: f32,
     /// Global norm of the gradient, before clipping.

@@ -8,10 +8,12 @@ use super::sample::{Limits, Sampler, generate};
 use super::snapshot;
 use super::training::{End, Trained};
 use crate::corpus::Skipped;
+use crate::corpus::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
 use crate::report::summary::{CorpusReport, InvalidText, SkippedFile};
 use crate::report::{Observer, RunReport};
+use crate::spheres::Spheres;
 
 /// Tokens of the sample that a run prints.
 const SAMPLE_TOKENS: usize = 160;
@@ -43,7 +45,8 @@ pub(super) fn finish(
     write_settings(folder.path(), options)?;
     write_atomically(folder.path().join("report.json"), report.to_json().as_bytes())?;
     if trained.end == End::Whole {
-        observer.sample(&sample(options, &trained)?);
+        let model = (&trained.spheres, &trained.config, &*trained.tokenizer);
+        observer.sample(&sample(model, SAMPLE_TOKENS, options.seed)?);
     }
     Ok(report)
 }
@@ -91,18 +94,22 @@ fn corpus(trained: &Trained) -> CorpusReport {
     }
 }
 
-fn sample(options: &Options, trained: &Trained) -> Result<String, Error> {
-    let config: &Config = &trained.config;
-    let end = trained.tokenizer.end_of_document();
+/// Text that the model writes after the end of a document.
+pub(super) fn sample(
+    (spheres, config, tokenizer): (&Spheres, &Config, &Tokenizer),
+    tokens: usize,
+    seed: u64,
+) -> Result<String, Error> {
+    let end = tokenizer.end_of_document();
     let (mut slot, mut scratch) = (Slot::new(config, 1), Scratch::new(config, 1, Isa::detect()?));
-    let mut sampler = Sampler::new(SAMPLE_TEMPERATURE, 0, options.seed);
-    let limits = Limits { tokens: SAMPLE_TOKENS, context: config.context, stop: Some(end) };
-    let tokens = trained.spheres.with_weights(|weights| {
+    let mut sampler = Sampler::new(SAMPLE_TEMPERATURE, 0, seed);
+    let limits = Limits { tokens, context: config.context, stop: Some(end) };
+    let tokens = spheres.with_weights(|weights| {
         generate(&[end], limits, &mut sampler, |tokens, row| {
             row.resize(config.vocab, 0.0);
             forward_logits(config, weights, tokens, row, &mut slot, &mut scratch);
             Ok(())
         })
     })?;
-    Ok(trained.tokenizer.decode_to_string(&tokens))
+    Ok(tokenizer.decode_to_string(&tokens))
 }

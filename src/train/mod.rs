@@ -23,15 +23,18 @@ pub mod options;
 mod outcome;
 mod ranges;
 mod receive;
+mod records;
 mod resume;
 mod run;
 pub mod safetensors;
 pub mod sample;
+mod saver;
 pub mod schedule;
 mod shape;
 mod snapshot;
 mod stages;
 mod standing;
+mod step_log;
 #[cfg(test)]
 mod tests;
 mod training;

@@ -56,13 +56,18 @@ pub(super) struct Results {
     /// Step and position where this process began.
     start: (u64, u64),
     validated: u64,
+    /// The last validation is one after which the model is asked for a few words.
+    is_moment: bool,
     best: Option<(u64, f64)>,
     /// Seconds of steps and validations.
     computing: f64,
     /// Processor time of the process when the steps began.
     cpu_before: Option<f64>,
     grad_norm: f64,
-    interim: Option<f64>,
+    /// The last validation: its step and its loss.
+    interim: Option<(u64, f64)>,
+    /// The last step was left out.
+    left_out: bool,
     last_validation: Option<Outcome>,
     first_stages: Vec<StageReport>,
     first_edges: Vec<EdgeCount>,
@@ -87,11 +92,13 @@ impl Results {
             served: Served::default(),
             start: (0, 0),
             validated: 0,
+            is_moment: false,
             best: None,
             computing: 0.0,
             cpu_before: None,
             grad_norm: 0.0,
             interim: None,
+            left_out: false,
             last_validation: None,
             first_stages: Vec::new(),
             first_edges: Vec::new(),
@@ -185,6 +192,7 @@ impl Results {
         let done = Done { seconds, targets: outcome.targets, loss: outcome.loss() };
         self.steps.push(done);
         self.computing += seconds;
+        self.left_out = false;
         self.grad_norm = outcome.grad_norm;
         self.report.steps = step;
         self.report.tokens += outcome.targets;
@@ -193,6 +201,7 @@ impl Results {
     /// Books a step that was left out: its loss is no number, and nothing was trained.
     pub(super) fn skipped(&mut self, step: u64, seconds: f64) {
         self.computing += seconds;
+        self.left_out = true;
         self.report.steps = step;
         self.report.skipped_steps += 1;
     }
@@ -200,18 +209,26 @@ impl Results {
     /// Books a validation.
     pub(super) fn validation(&mut self, outcome: &Outcome, is_final: bool, seconds: f64) {
         self.computing += seconds;
-        self.validated = self.report.steps;
+        let (step, steps) = (self.report.steps, self.schedule.steps);
+        let passes = |moment: u64| (self.validated + 1..=step).contains(&moment);
+        self.is_moment = !is_final && (passes(steps.div_ceil(10)) || passes(steps.div_ceil(2)));
+        self.validated = step;
         if outcome.targets == 0 {
             return;
         }
         let loss = outcome.loss();
-        self.interim = Some(loss);
+        self.interim = Some((self.report.steps, loss));
         if is_final {
             self.last_validation = Some(*outcome);
         } else if self.best.is_none_or(|(_, best)| loss < best) {
             // The last validation is over other text, and no rival of those before.
             self.best = Some((self.report.steps, loss));
         }
+    }
+
+    /// Whether the last validation is the first one at a tenth or at half of the run, or later.
+    pub(super) fn is_moment(&self) -> bool {
+        self.is_moment
     }
 
     /// The last validation over all validation text.
@@ -221,7 +238,7 @@ impl Results {
 
     /// The last validation, whole or not.
     pub(super) fn interim_validation(&self) -> Option<f64> {
-        self.interim
+        self.interim.map(|(_, loss)| loss)
     }
 
     fn recent(&self) -> &[Done] {
@@ -236,14 +253,16 @@ impl Results {
         let seconds: f64 = recent.iter().map(|done| done.seconds).sum();
         let targets: u64 = recent.iter().map(|done| done.targets).sum();
         let left = steps.saturating_sub(self.report.steps) as f64;
+        let last = self.steps.last().filter(|_| !self.left_out);
         let eta = (!recent.is_empty()).then(|| left * seconds / recent.len() as f64);
         Progress {
             step: self.report.steps,
             steps,
-            loss: self.steps.last().map_or(f64::NAN, |done| done.loss),
-            val_loss: self.interim,
+            loss: last.map_or(f64::NAN, |done| done.loss),
+            val_loss: self.interim_validation(),
+            val_step: self.interim.map(|(step, _)| step),
             lr: self.schedule.rate(self.report.steps.max(1)),
-            grad_norm: self.grad_norm,
+            grad_norm: if self.left_out { f64::NAN } else { self.grad_norm },
             tokens_per_second: targets as f64 / seconds,
             eta_seconds: eta,
             tokens: self.report.tokens,

@@ -6,6 +6,7 @@ use super::lines::Line;
 use super::options::Options;
 use super::outcome::Results;
 use super::receive::{Received, receive, unfinished};
+use super::records::Records;
 use super::resume::{Begin, Search};
 use super::training::Training;
 use super::{files, finish, inputs, snapshot};
@@ -95,11 +96,14 @@ pub fn run(
         Begin::After(resumed) => Some(resumed),
         Begin::Over(report, bytes) => {
             files::write_atomically(out.join("report.json"), &bytes)?;
+            Records::restore(out);
             return Ok(*report);
         }
     };
+    let step = resumed.as_ref().map(|resumed| resumed.standing.step);
+    let mut records = Records::new(out, options, step, observer);
     let corpus = match given {
-        None => learn(options, spec, source, cancel, &mut results, observer)?,
+        None => learn(options, spec, source, cancel, &mut results, &mut records)?,
         Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
     let mut training = Training::start(options, isa, (corpus, digest), resumed.as_deref(), cancel)?;
@@ -107,13 +111,14 @@ pub fn run(
         results.restore(&resumed.standing);
     }
     results.begin();
-    let end = training.steps(options, cancel, &mut checkpoints, &mut results, observer)?;
+    let end = training.steps(options, cancel, &mut checkpoints, &mut results, &mut records)?;
     results.computed();
     let trained = training.close(&mut results, end)?;
     if let Some(fault) = &trained.late {
-        observer.note(&format!("after the last step: {fault}"));
+        records.note(&format!("after the last step: {fault}"));
     }
-    let report = finish::finish(options, &folder, trained, results, observer)?;
+    let report = finish::finish(options, &folder, trained, results, &mut records)?;
+    records.end();
     checkpoints.remove_foreign()?;
     Ok(report)
 }

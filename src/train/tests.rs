@@ -1,9 +1,11 @@
 //! What a run leaves behind when it does not go as planned: a word, and nothing else.
 
+use super::records::{METRICS, SAMPLES};
 use super::{Cancel, Options, run};
 use crate::engine;
 use crate::error::Error;
 use crate::inject::{ANY, Fault, plant, quiet};
+use crate::report::metrics::Point;
 use crate::report::{Observer, Progress, RunReport};
 use std::collections::BTreeMap;
 use std::fs;
@@ -90,7 +92,17 @@ fn failure(options: &Options) -> Error {
     let before = files(&options.out);
     let error = run(options, &Cancel::new(), &mut ()).unwrap_err();
     assert_no_threads();
-    assert_eq!(files(&options.out), before, "{error}");
+    let mut after = files(&options.out);
+    // The steps that were done are told of, where no run before is.
+    if !before.contains_key(METRICS)
+        && let Some(lines) = after.remove(METRICS)
+    {
+        fs::remove_file(options.out.join(METRICS)).unwrap();
+        let steps = String::from_utf8(lines).unwrap();
+        let steps = steps.lines().map(|line| Point::parse(line).unwrap().step);
+        assert!(steps.clone().eq(1..=steps.count() as u64), "{error}");
+    }
+    assert_eq!(after, before, "{error}");
     error
 }
 
@@ -294,12 +306,19 @@ fn assert_outputs_fit(options: &Options, result: &Result<RunReport, Error>) {
         Ok(report) => {
             let expected = [
                 "config.json",
+                "metrics.jsonl",
                 "model.safetensors",
                 "optimizer.safetensors",
                 "report.json",
+                "settings.json",
                 "tokenizer.json",
             ];
-            assert_eq!(files.keys().collect::<Vec<_>>(), expected);
+            let names: Vec<&String> = files.keys().filter(|name| *name != SAMPLES).collect();
+            assert_eq!(names, expected);
+            // The model writes where the run came to its end, or to a validation.
+            let lines = String::from_utf8(files[METRICS].clone()).unwrap();
+            assert_eq!(lines.lines().count() as u64, report.steps);
+            assert!(report.interrupted || files.contains_key(SAMPLES));
             assert!(report.steps >= 1);
             assert_eq!(report.interrupted, report.steps < options.steps);
             for edge in &report.edges {

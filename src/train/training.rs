@@ -4,13 +4,14 @@ use super::Cancel;
 use super::batch::{Menu, Skip};
 use super::checkpoints::Checkpoints;
 use super::feed::{Feed, Totals};
-use super::files::write_settings;
+use super::finish;
 use super::lines::{Line, SourceBack, Tokenizing};
 use super::options::Options;
 use super::outcome::{Results, StepClock};
 use super::receive::{Received, receive, unfinished};
 use super::resume::{self, Resumed};
 use super::run::Corpus;
+use super::saver::Saver;
 use super::schedule::Schedule;
 use super::snapshot::{self, Numbers};
 use super::standing::Served;
@@ -27,10 +28,13 @@ use crate::model::{Config, Isa, Layout};
 use crate::report::Observer;
 use crate::spheres::{Job, Outcome, Plan, Spheres, spheres};
 use crate::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Sequences of the validations before the last one.
 const EVAL_SEQUENCES: u64 = 64;
+
+/// Tokens of the samples before the last one.
+const MOMENT_TOKENS: usize = 48;
 
 /// How the steps ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,18 +47,18 @@ pub(super) enum End {
 
 /// The running line with its spheres.
 pub(super) struct Training {
-    isa: Isa,
+    pub(super) isa: Isa,
     line: Line,
     crew: Option<Crew>,
-    spheres: Spheres,
+    pub(super) spheres: Spheres,
     feeds: Option<Receiver<Feed>>,
     back: Option<Sender<Sequences>>,
     /// The source, once the loader is done with it.
     read: SourceBack,
-    tokenizer: Arc<Tokenizer>,
+    pub(super) tokenizer: Arc<Tokenizer>,
     /// Of the tokenizer, where it is not learned from the text.
-    digest: Option<String>,
-    config: Config,
+    pub(super) digest: Option<String>,
+    pub(super) config: Config,
     totals: Option<Box<Totals>>,
 }
 
@@ -181,15 +185,11 @@ impl Training {
                     if last {
                         let seconds = clock.lap();
                         results.validation(&std::mem::take(&mut validation), is_final, seconds);
-                        observer.validated(&results.progress(
-                            &self.line,
-                            &self.spheres,
-                            &self.config,
-                        ));
+                        self.validated(options, results, observer)?;
                         if !is_final && saver.is_due_validated(results) {
                             saver.save(self, results, observer);
-                            clock.lap();
                         }
+                        clock.lap();
                     }
                 }
                 Received::Item(Feed::Totals(totals)) => {
@@ -207,6 +207,22 @@ impl Training {
                 }
             }
         }
+    }
+
+    /// Tells of a validation, and at some moments of what the model writes.
+    fn validated(
+        &self,
+        options: &Options,
+        results: &mut Results,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        observer.validated(&results.progress(&self.line, &self.spheres, &self.config));
+        if results.is_moment() {
+            let model = (&self.spheres, &self.config, &*self.tokenizer);
+            let words = finish::sample(model, MOMENT_TOKENS, options.seed)?;
+            observer.sample_at(results.steps(), &words);
+        }
+        Ok(())
     }
 
     /// Trains a step, books it and tells of it.
@@ -365,65 +381,6 @@ impl Training {
             end,
             late,
         })
-    }
-}
-
-/// Saves checkpoints between steps.
-struct Saver<'a> {
-    checkpoints: &'a mut Checkpoints,
-    options: &'a Options,
-    /// When the last one was saved, or tried.
-    last: Instant,
-    /// The user asked for one.
-    asked: bool,
-}
-
-impl Saver<'_> {
-    /// Whether one is due after this step, of which no validation follows: that comes first, so that
-    /// the checkpoint knows its loss.
-    fn is_due_after(&self, step: u64) -> bool {
-        let interval = self.options.eval_interval;
-        self.is_due(step) && !(interval > 0 && step.is_multiple_of(interval))
-    }
-
-    /// Whether one is due after the validation of the last step: also where it is the best.
-    fn is_due_validated(&self, results: &Results) -> bool {
-        let step = results.steps();
-        let best = self.options.checkpoint_every > 0 && results.best() == Some(step);
-        (self.is_due(step) || best) && !self.checkpoints.holds(step)
-    }
-
-    fn is_due(&self, step: u64) -> bool {
-        let Options { checkpoint_every: every, checkpoint_minutes: minutes, .. } = *self.options;
-        let late = minutes > 0 && self.last.elapsed() >= Duration::from_secs(60 * minutes);
-        let regular = every > 0 && (step.is_multiple_of(every) || late);
-        // After the last step come the outputs themselves.
-        step < self.options.steps && (regular || self.asked)
-    }
-
-    /// Saves one. Where that fails, a full disk for example, the ones before stand, and the training
-    /// goes on: what cannot be saved now may be later.
-    fn save(&mut self, training: &Training, results: &mut Results, observer: &mut dyn Observer) {
-        let step = results.steps();
-        let state = results.standing(self.options).to_state(
-            self.options,
-            training.digest.as_deref(),
-            training.isa.name(),
-        );
-        let saved = self.checkpoints.save(step, results.best(), |folder| {
-            let Training { spheres, config, tokenizer, .. } = training;
-            snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
-        });
-        let saved = saved
-            .and_then(|folder| write_settings(&self.options.out, self.options).map(|()| folder));
-        (self.last, self.asked) = (Instant::now(), false);
-        results.checkpoint(saved.is_ok());
-        observer.note(&match saved {
-            Ok(folder) => format!("checkpoint at step {step} saved in {}", folder.display()),
-            Err(error) => format!(
-                "the checkpoint at step {step} could not be saved, the one before stands: {error}"
-            ),
-        });
     }
 }
 
