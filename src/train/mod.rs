@@ -14,6 +14,7 @@ mod feed;
 pub mod files;
 mod finish;
 pub mod generate;
+mod init;
 mod inputs;
 mod lines;
 pub mod model;
