@@ -143,6 +143,9 @@ struct FolderFlags {
 
 #[derive(Args, Debug, Clone)]
 struct ModelFlags {
+    /// Begin with the weights of a run, or of a GPT-2 from Hugging Face
+    #[arg(long, value_name = "DIR", hide_short_help = true, help_heading = "Model")]
+    init: Option<PathBuf>,
     /// Transformer blocks
     #[arg(long, value_name = "N", default_value_t = Options::default().layers,
           value_parser = |t: &str| LAYERS.parse::<usize>(t), help_heading = "Model")]
@@ -312,6 +315,7 @@ impl RunFlags {
             checkpoint_every: folder.checkpoint_every,
             checkpoint_minutes: folder.checkpoint_minutes,
             keep_checkpoints: folder.keep_checkpoints,
+            init: model.init,
             layers: model.layers,
             heads: model.heads,
             width: model.width,

@@ -9,6 +9,7 @@
 
 use std::ops::Range;
 
+use super::init;
 use super::inputs::text;
 use super::options::Options;
 use crate::corpus::batcher::{Batcher, Next, Sequences, Settings, TokenStore};
@@ -63,6 +64,7 @@ pub struct Part {
 /// # Errors
 /// A setting that is refused; text that cannot be read, or is too little.
 pub fn explain(options: &Options, batch: u64) -> Result<Explained, Error> {
+    let options = &init::settle(options)?.0;
     options.validate()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut source, given) = text(options, &spec)?;

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::explain::tokenizer_of;
 use super::files::{AtomicFile, exists, io_error, write_atomically};
+use super::init;
 use super::inputs::{no_text, text};
 use super::options::Options;
 use super::safetensors::{hex, sha256_hex};
@@ -100,7 +101,7 @@ pub fn export(
     overwrite: bool,
 ) -> Result<Exported, Error> {
     // In the order of the paths, which is what who reads the file expects.
-    let options = &Options { shuffle_files: false, ..options.clone() };
+    let options = &Options { shuffle_files: false, ..init::settle(options)?.0 };
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut text, given) = text(options, &spec)?;
     let tokenizer = tokenizer_of(spec, given, &mut *text)?;

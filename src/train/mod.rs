@@ -15,6 +15,7 @@ pub mod files;
 mod finish;
 mod gauges;
 pub mod generate;
+mod init;
 mod inputs;
 pub mod inspect;
 mod lines;

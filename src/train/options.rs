@@ -41,6 +41,10 @@ pub struct Options {
     pub bad_records: u64,
     /// Leave out what `.gitignore` files name.
     pub gitignore: bool,
+    /// The folder of a model whose weights, sizes and tokenizer the run begins with: of a run, of a
+    /// checkpoint, or of a GPT-2 of Hugging Face's. None: drawn weights. A size or a tokenizer that is not
+    /// the default must be the model's; `context` may be shorter.
+    pub init: Option<PathBuf>,
     /// Where the run leaves its files.
     pub out: PathBuf,
     /// Replace a run that `out` already holds.
@@ -113,6 +117,7 @@ impl Default for Options {
             field: files::FIELD.to_owned(),
             bad_records: files::BAD_RECORDS,
             gitignore: false,
+            init: None,
             out: PathBuf::from("run"),
             overwrite: false,
             resume: false,

@@ -25,7 +25,7 @@ use super::checkpoints::Checkpoints;
 use super::files::exists;
 use super::options::Options;
 use super::safetensors::Reader;
-use super::standing::{Change, Standing, changes};
+use super::standing::{Change, Digests, Standing, changes};
 use crate::corpus::files::is_stdin;
 use crate::error::Error;
 use crate::model::Isa;
@@ -64,8 +64,7 @@ pub(super) struct Search<'a> {
     pub(super) out: &'a Path,
     pub(super) checkpoints: &'a mut Checkpoints,
     pub(super) options: &'a Options,
-    /// Of the tokenizer, where it is not learned from the text.
-    pub(super) digest: Option<&'a str>,
+    pub(super) digest: Option<&'a Digests>,
     pub(super) isa: Isa,
     pub(super) observer: &'a mut dyn Observer,
 }

@@ -8,8 +8,9 @@ use super::outcome::Results;
 use super::receive::{Received, receive, unfinished};
 use super::records::Records;
 use super::resume::{Begin, Search};
-use super::training::Training;
-use super::{files, finish, inputs, snapshot};
+use super::standing::Digests;
+use super::training::{First, Training};
+use super::{files, finish, init, inputs, snapshot};
 use crate::corpus::Source;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
@@ -66,11 +67,17 @@ pub fn run(
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
     let _member = census::Member::enter();
+    init::check_out(options)?;
+    let (options, init) = init::settle(options)?;
+    let options = &options;
     options.validate()?;
     let isa = Isa::detect()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut source, given) = inputs::text(options, &spec)?;
-    let digest = given.as_ref().map(snapshot::digest);
+    let digest = Some(Box::new(Digests {
+        tokenizer: given.as_ref().map(snapshot::digest),
+        init: init.as_ref().map(|model| model.weights_sha256().to_owned()),
+    }));
     let replaces = options.overwrite || options.resume;
     let folder = files::RunFolder::claim(&options.out, replaces)?;
     let out = folder.path();
@@ -106,7 +113,9 @@ pub fn run(
         None => learn(options, spec, source, cancel, &mut results, &mut records)?,
         Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
-    let mut training = Training::start(options, isa, (corpus, digest), resumed.as_deref(), cancel)?;
+    let first = First::new(resumed.as_deref(), init.as_ref());
+    let mut training = Training::start(options, isa, (corpus, digest), first, cancel)?;
+    drop(init);
     if let Some(resumed) = resumed {
         results.restore(&resumed.standing);
     }
@@ -143,8 +152,12 @@ fn plan_text(options: &Options, isa: Isa) -> String {
         let paths: Vec<String> = options.paths.iter().map(|p| p.display().to_string()).collect();
         paths.join(", ")
     };
+    let begun = options
+        .init
+        .as_ref()
+        .map_or_else(String::new, |folder| format!("\nweights    of {}", folder.display()));
     format!(
-        "text       {text}\ntokenizer  {}, on {} threads\nmodel      {} layers, {} heads, width {}, \
+        "text       {text}{begun}\ntokenizer  {}, on {} threads\nmodel      {} layers, {} heads, width {}, \
          context {}\nsteps      {} of {} x {} sequences\nspheres    {} on {} cores, {} kernels\noutput     {}",
         options.tokenizer,
         options.tokenizers,

@@ -3,7 +3,7 @@
 //!
 //! | under `run.` in `optimizer.safetensors` | what it is |
 //! |---|---|
-//! | `setting.NAME` | each setting that decides the weights, as JSON; with `tokenizer_sha256`, where it is not learned |
+//! | `setting.NAME` | each setting that decides the weights, as JSON; with `tokenizer_sha256`, where it is not learned, and `init_sha256`, of the weights that the run began with |
 //! | `receipt` | the [`Receipt`] of all that was served |
 //! | `receipt_from`, `receipt_base` | the sequence from which on it can be served again, and the receipt there: 0 and zeros, but for a run that was resumed with changes |
 //! | `tokens` | targets trained |
@@ -49,8 +49,9 @@ pub(super) struct Served {
 
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
 /// Nor does the limit of bad records, which says only whether a run goes on.
-const FREE: [&str; 12] = [
+const FREE: [&str; 13] = [
     "paths",
+    "init",
     "bad_records",
     "out",
     "overwrite",
@@ -67,13 +68,26 @@ const FREE: [&str; 12] = [
 /// The digest of a tokenizer that is not learned: of the text of its `tokenizer.json`.
 const DIGEST: &str = "tokenizer_sha256";
 
+/// The digest of the weights that [`Options::init`] names; `NO_INIT` where they are drawn.
+const INIT: &str = "init_sha256";
+const NO_INIT: &str = "\"none\"";
+
+/// Digests of what a run takes from files beside its text.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Digests {
+    /// Of the tokenizer, where it is not learned: of the text of its `tokenizer.json`.
+    pub(super) tokenizer: Option<String>,
+    /// Of the weights that it begins with.
+    pub(super) init: Option<String>,
+}
+
 /// What cannot change while the weights stay.
 const FIXED: [&str; 6] = ["tokenizer", DIGEST, "layers", "heads", "width", "context"];
 
 const SETTING: &str = "setting.";
 
 /// The settings that decide the weights, each as JSON.
-fn settings(options: &Options, digest: Option<&str>) -> BTreeMap<String, String> {
+fn settings(options: &Options, digests: Option<&Digests>) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(options) {
         let decides = |name: &str| !FREE.contains(&name);
@@ -83,8 +97,11 @@ fn settings(options: &Options, digest: Option<&str>) -> BTreeMap<String, String>
     }
     let text = if options.paths.is_empty() { "\"built-in stories\"" } else { "\"files\"" };
     settings.insert("text".to_owned(), text.to_owned());
-    if let Some(digest) = digest {
-        settings.insert(DIGEST.to_owned(), format!("\"{digest}\""));
+    let quoted = |digest: &String| format!("\"{digest}\"");
+    let init = digests.and_then(|digests| digests.init.as_ref());
+    settings.insert(INIT.to_owned(), init.map_or_else(|| NO_INIT.to_owned(), quoted));
+    if let Some(digest) = digests.and_then(|digests| digests.tokenizer.as_ref()) {
+        settings.insert(DIGEST.to_owned(), quoted(digest));
         // Where the file lies decides nothing.
         if let Ok(TokenizerSpec::Json(_) | TokenizerSpec::Tiktoken(..)) = options.tokenizer.parse()
         {
@@ -99,10 +116,10 @@ impl Standing {
     pub(super) fn to_state(
         &self,
         options: &Options,
-        digest: Option<&str>,
+        digests: Option<&Digests>,
         kernels: &str,
     ) -> RunState {
-        let mut extra: BTreeMap<String, String> = settings(options, digest)
+        let mut extra: BTreeMap<String, String> = settings(options, digests)
             .into_iter()
             .map(|(n, value)| (format!("{SETTING}{n}"), value))
             .collect();
@@ -198,6 +215,8 @@ impl Change {
         ];
         let name = if self.name == DIGEST {
             "the tokenizer's SHA-256".to_owned()
+        } else if self.name == INIT {
+            "the SHA-256 of the weights of --init".to_owned()
         } else if self.name == "weights" {
             "the weights of --mix".to_owned()
         } else if flagged.contains(&self.name.as_str()) || self.is_fixed() {
@@ -219,11 +238,17 @@ impl Change {
 }
 
 /// The settings that are not those of the checkpoint.
-pub(super) fn changes(state: &RunState, options: &Options, digest: Option<&str>) -> Vec<Change> {
-    let now = settings(options, digest);
+pub(super) fn changes(
+    state: &RunState,
+    options: &Options,
+    digests: Option<&Digests>,
+) -> Vec<Change> {
+    let now = settings(options, digests);
     let said = |name: &String| state.extra.get(&format!("{SETTING}{name}")).cloned();
     let change = |(name, is): (&String, &String)| {
-        let was = said(name).unwrap_or_else(|| "not said".to_owned());
+        // A checkpoint of a version before this one does not say the last.
+        let unsaid = if name == INIT { NO_INIT } else { "not said" };
+        let was = said(name).unwrap_or_else(|| unsaid.to_owned());
         (was != *is).then(|| Change { name: name.clone(), was, is: is.clone() })
     };
     now.iter().filter_map(change).collect()
@@ -231,7 +256,7 @@ pub(super) fn changes(state: &RunState, options: &Options, digest: Option<&str>)
 
 #[cfg(test)]
 mod tests {
-    use super::{Served, Standing, changes};
+    use super::{Digests, Served, Standing, changes};
     use crate::corpus::batcher::Receipt;
     use crate::train::Options;
     use std::path::PathBuf;
@@ -307,6 +332,19 @@ mod tests {
                 "--steps was 5200 and is 6000 (the learning rate falls over all steps)",
             ]
         );
+        let begun = |init: &str| Some(Digests { tokenizer: None, init: Some(init.to_owned()) });
+        let other = standing().to_state(&Options::default(), begun("a").as_ref(), "x");
+        for (state, now, expected) in [
+            (&state, begun("b"), "the SHA-256 of the weights of --init was none and is b"),
+            (&other, begun("b"), "the SHA-256 of the weights of --init was a and is b"),
+            (&other, None, "the SHA-256 of the weights of --init was a and is none"),
+        ] {
+            assert_eq!(changes(state, &Options::default(), now.as_ref())[0].words(), expected);
+        }
+        assert_eq!(changes(&other, &Options::default(), begun("a").as_ref()), []);
+        let mut older = state.clone();
+        older.extra.remove("setting.init_sha256");
+        assert_eq!(changes(&older, &Options::default(), None), []);
         let files = Options { paths: vec![PathBuf::from("a")], ..Options::default() };
         assert_eq!(
             changes(&state, &files, None)[0].words(),

@@ -6,6 +6,7 @@ use super::checkpoints::Checkpoints;
 use super::feed::{Feed, Totals};
 use super::finish;
 use super::lines::{Line, SourceBack, Tokenizing};
+use super::model::Model;
 use super::options::Options;
 use super::outcome::{Results, StepClock};
 use super::receive::{Received, receive, unfinished};
@@ -13,8 +14,8 @@ use super::resume::{self, Resumed};
 use super::run::Corpus;
 use super::saver::Saver;
 use super::schedule::Schedule;
-use super::snapshot::{self, Numbers};
-use super::standing::Served;
+use super::standing::{Digests, Served};
+use super::{init, snapshot};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
 use crate::corpus::tokenizer::Tokenizer;
@@ -56,8 +57,7 @@ pub(super) struct Training {
     /// The source, once the loader is done with it.
     read: SourceBack,
     pub(super) tokenizer: Arc<Tokenizer>,
-    /// Of the tokenizer, where it is not learned from the text.
-    pub(super) digest: Option<String>,
+    pub(super) digest: Option<Box<Digests>>,
     pub(super) config: Config,
     totals: Option<Box<Totals>>,
 }
@@ -67,8 +67,7 @@ pub(super) struct Trained {
     pub(super) spheres: Spheres,
     pub(super) source: Box<dyn Source>,
     pub(super) tokenizer: Arc<Tokenizer>,
-    /// Of the tokenizer, where it is not learned from the text.
-    pub(super) digest: Option<String>,
+    pub(super) digest: Option<Box<Digests>>,
     pub(super) config: Config,
     pub(super) totals: Option<Box<Totals>>,
     pub(super) end: End,
@@ -82,8 +81,8 @@ impl Training {
     pub(super) fn start(
         options: &Options,
         isa: Isa,
-        (corpus, digest): (Corpus, Option<String>),
-        resumed: Option<&Resumed>,
+        (corpus, digest): (Corpus, Option<Box<Digests>>),
+        first: First<'_>,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let mut line = Line::new(cancel.control());
@@ -96,14 +95,8 @@ impl Training {
             }
         };
         let Tokenizing { texts, source: read, again } = tokenizing;
-        let config = config(options, &tokenizer)?;
-        let numbers = match resumed {
-            Some(resumed) => {
-                resume::check_tokenizer(resumed, &snapshot::text_of(&tokenizer))?;
-                Some(snapshot::read(&resumed.folder, &resumed.found, &config)?)
-            }
-            None => None,
-        };
+        let config = config(options, &tokenizer, first.init)?;
+        let numbers = first.numbers(&config, options.seed, &tokenizer)?;
         let batcher = Batcher::new(Settings {
             context: options.context,
             window: options.shuffle_window,
@@ -112,7 +105,7 @@ impl Training {
             end_of_document: tokenizer.end_of_document(),
         })?
         .keeping(options.token_memory);
-        let menu = menu(options, resumed);
+        let menu = menu(options, first.resumed);
         let (feeds, mut back) = line.batching((texts, again), batcher, menu, &tokenizer);
         for _ in 0..FEEDS {
             let buffer = Sequences::new(options.context, options.sequences_per_step());
@@ -384,10 +377,41 @@ impl Training {
     }
 }
 
+/// Where a run's first weights come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct First<'a> {
+    resumed: Option<&'a Resumed>,
+    init: Option<&'a Model>,
+}
+
+impl<'a> First<'a> {
+    /// From a checkpoint, or else from another model, or else drawn.
+    pub(super) fn new(resumed: Option<&'a Resumed>, init: Option<&'a Model>) -> Self {
+        First { resumed, init }
+    }
+
+    /// The parameters, and the moments where they are not 0.
+    fn numbers(self, config: &Config, seed: u64, tokenizer: &Tokenizer) -> Result<Begun, Error> {
+        if let Some(resumed) = self.resumed {
+            resume::check_tokenizer(resumed, &snapshot::text_of(tokenizer))?;
+            let numbers = snapshot::read(&resumed.folder, &resumed.found, config)?;
+            return Ok((numbers.params, Some((numbers.m, numbers.v))));
+        }
+        let drawn = || Layout::new(config).init(seed);
+        Ok((self.init.map_or_else(drawn, |model| init::params(model, config)), None))
+    }
+}
+
+/// Parameters and both moments.
+type Begun = (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>);
+
 /// The shape of the model.
-fn config(options: &Options, tokenizer: &Tokenizer) -> Result<Config, Error> {
+fn config(options: &Options, tokenizer: &Tokenizer, init: Option<&Model>) -> Result<Config, Error> {
     let Options { layers, heads, width, context, .. } = *options;
-    let config = Config { vocab: tokenizer.vocab(), layers, heads, width, context };
+    let config = match init {
+        Some(model) => init::sizes(model, tokenizer.vocab(), context)?,
+        None => Config { vocab: tokenizer.vocab(), layers, heads, width, context },
+    };
     config.check()?;
     Ok(config)
 }
@@ -410,19 +434,15 @@ fn menu(options: &Options, resumed: Option<&Resumed>) -> Menu {
     }
 }
 
-/// The spheres, with the numbers of a checkpoint or the first ones; their threads join the line.
+/// The spheres, with their first numbers; their threads join the line.
 fn computing(
     line: &mut Line,
     options: &Options,
     plan: Plan,
-    numbers: Option<Numbers>,
+    (params, moments): Begun,
     cancel: &Cancel,
 ) -> Spheres {
     let (control, shutdown) = (cancel.control().clone(), line.shutdown().clone());
-    let (params, moments) = match numbers {
-        Some(numbers) => (numbers.params, Some((numbers.m, numbers.v))),
-        None => (Layout::new(&plan.config).init(options.seed), None),
-    };
     let (spheres, leaves) = spheres(plan, params, options.spheres, None, control, shutdown);
     if let Some((m, v)) = moments {
         spheres.set_moments(&m, &v);
