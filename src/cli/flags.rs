@@ -65,7 +65,7 @@ pub struct RunFlags {
 pub struct InputFlags {
     #[command(flatten)]
     text: TextFlags,
-    /// bytes, words:N, bpe:N, PATH.json; the guide has more
+    /// bytes, words:N, bpe:N or PATH.json
     #[arg(long, value_name = "KIND", default_value_t = Options::default().tokenizer,
           value_parser = parse_tokenizer, help_heading = "Text")]
     tokenizer: String,
