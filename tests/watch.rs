@@ -1,6 +1,7 @@
 //! What a run tells while it goes, and what it leaves to look at, is what it did.
 
 #![cfg(feature = "train")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 #[path = "common/tiny.rs"]
 #[expect(dead_code, reason = "shared with tests that use more of it")]
