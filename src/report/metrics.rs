@@ -141,7 +141,7 @@ pub fn line(progress: &Progress, time: f64, text: &mut String) {
 /// What stands before `val_loss`, the last key of its line.
 const VAL_LOSS: &str = ",\"val_loss\":";
 
-/// Sets `val_loss` in a line that [`line`] wrote; it may be there already.
+/// Sets `val_loss` in a line that [`line()`] wrote; it may be there already.
 ///
 /// ```
 /// use twelvefold::report::metrics::set_val_loss;
