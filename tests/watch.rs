@@ -15,7 +15,7 @@ use std::io::Write as _;
 use serde_json::{Map, Value};
 use tempfile::{TempDir, tempdir};
 use tiny::tiny;
-use twelvefold::report::metrics::{Metric, each};
+use twelvefold::report::metrics::each;
 use twelvefold::report::{Observer, Progress, RunReport};
 use twelvefold::train::{Cancel, Options, run};
 use watchdog::watchdog;
@@ -150,7 +150,7 @@ fn each_step_has_one_line_with_what_the_observer_was_told() {
     assert_eq!(steps_of(&lines), (1..=12).collect::<Vec<_>>());
     for (line, progress) in lines.iter().zip(&moments.steps) {
         let mut count = 0;
-        each(progress, &mut |Metric { name, value, .. }| {
+        each(progress, &mut |name, value| {
             // The reader of JSON rounds the last bit as it likes.
             let read = line[name].as_f64().unwrap();
             assert!((read - value).abs() <= 1e-15 * value.abs(), "{name}: {read}, {value}");

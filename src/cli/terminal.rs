@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::flags::{LogFormat, ShowFlags};
 use super::{complain, say, view};
-use crate::report::{Observer, Progress, RunReport, table, units};
+use crate::report::{Observer, Progress, RunReport, metrics, table, units};
 
 /// A slow run still says something this often.
 const QUIET: Duration = Duration::from_secs(10);
@@ -189,20 +189,15 @@ pub fn plain(text: &str) -> String {
     text.chars().map(plain).collect()
 }
 
-/// A number that is not finite becomes null.
+/// The numbers of a moment, by their names in `metrics.jsonl`; and how many steps there are, the last
+/// validation loss, and the time left.
 fn numbers(progress: &Progress) -> Value {
-    json!({
-        "step": progress.step,
-        "steps": progress.steps,
-        "loss": progress.loss,
-        "val_loss": progress.val_loss,
-        "lr": progress.lr,
-        "grad_norm": progress.grad_norm,
-        "tokens_per_second": progress.tokens_per_second,
-        "eta_seconds": progress.eta_seconds,
-        "tokens": progress.tokens,
-        "seconds": progress.seconds,
-        "peak_share": progress.peak_share,
-        "memory_bytes": progress.memory_bytes,
-    })
+    let mut all = Map::new();
+    metrics::each(progress, &mut |name, value| {
+        all.insert(name.to_owned(), value.into());
+    });
+    all.insert("steps".to_owned(), progress.steps.into());
+    all.insert("val_loss".to_owned(), progress.val_loss.into());
+    all.insert("eta_seconds".to_owned(), progress.eta_seconds.into());
+    Value::Object(all)
 }

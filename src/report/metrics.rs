@@ -23,50 +23,20 @@
 //!
 //! ```
 //! use twelvefold::report::Progress;
-//! use twelvefold::report::metrics::{Point, line};
+//! use twelvefold::report::metrics::line;
 //!
 //! let progress = Progress { step: 7, loss: 2.5, val_loss: Some(3.0), ..Progress::default() };
 //! let mut text = String::new();
 //! line(&progress, 1.8e9, &mut text);
-//! let point = Point::parse(&text).unwrap();
-//! assert_eq!((point.step, point.loss, point.val_loss), (7, Some(2.5), None));
+//! assert!(text.starts_with(r#"{"time":1800000000.000,"step":7,"#) && text.contains(r#","loss":2.5,"#));
 //! ```
 
 use std::fmt::Write as _;
 
-use serde::{Deserialize, Serialize};
-
 use super::Progress;
 
-/// A number with its name.
-///
-/// ```
-/// use twelvefold::report::metrics::{Kind, Metric};
-///
-/// let metric = Metric { name: "step", kind: Kind::Counter, value: 7.0 };
-/// assert_eq!(format!("{}", metric.value), "7");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Metric<'a> {
-    /// As in the module's table.
-    pub name: &'a str,
-    /// Whether it only rises.
-    pub kind: Kind,
-    /// It is finite. Counts are whole numbers, exact up to 2^53.
-    pub value: f64,
-}
-
-/// What becomes of a number over time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It only rises while the process lives.
-    Counter,
-    /// It rises and falls.
-    Gauge,
-}
-
-/// Calls `visit` with every number of a step that is known, always in the same order; not with `time` and
-/// `val_loss`, which are not of the step alone.
+/// Calls `visit` with the name and the value of every number of a step that is known, always in the same
+/// order; not with `time` and `val_loss`, which are not of the step alone. Counts are exact up to 2^53.
 ///
 /// ```
 /// use twelvefold::report::Progress;
@@ -74,52 +44,52 @@ pub enum Kind {
 ///
 /// let progress = Progress { step: 7, loss: f64::NAN, tokens: 900, ..Progress::default() };
 /// let mut names = Vec::new();
-/// each(&progress, &mut |metric| names.push(metric.name.to_owned()));
+/// each(&progress, &mut |name, _| names.push(name.to_owned()));
 /// assert!(names.starts_with(&["step".to_owned()]) && !names.contains(&"loss".to_owned()));
 /// ```
-pub fn each(progress: &Progress, visit: &mut dyn FnMut(Metric<'_>)) {
-    let mut tell = |name: &str, kind: Kind, value: f64| {
+pub fn each(progress: &Progress, visit: &mut dyn FnMut(&str, f64)) {
+    let mut tell = |name: &str, value: f64| {
         if value.is_finite() {
-            visit(Metric { name, kind, value });
+            visit(name, value);
         }
     };
     let queue = |queue: Option<(usize, usize)>| {
         queue.map_or((f64::NAN, f64::NAN), |(held, room)| (held as f64, room as f64))
     };
-    tell("step", Kind::Counter, progress.step as f64);
-    tell("seconds", Kind::Counter, progress.seconds);
-    tell("loss", Kind::Gauge, progress.loss);
-    tell("lr", Kind::Gauge, short(progress.lr));
-    tell("grad_norm", Kind::Gauge, progress.grad_norm);
-    tell("tokens", Kind::Counter, progress.tokens as f64);
-    tell("tokens_per_second", Kind::Gauge, progress.tokens_per_second);
-    tell("skipped_steps", Kind::Counter, progress.skipped_steps as f64);
-    tell("peak_share", Kind::Gauge, progress.peak_share.unwrap_or(f64::NAN));
+    tell("step", progress.step as f64);
+    tell("seconds", progress.seconds);
+    tell("loss", progress.loss);
+    tell("lr", short(progress.lr));
+    tell("grad_norm", progress.grad_norm);
+    tell("tokens", progress.tokens as f64);
+    tell("tokens_per_second", progress.tokens_per_second);
+    tell("skipped_steps", progress.skipped_steps as f64);
+    tell("peak_share", progress.peak_share.unwrap_or(f64::NAN));
     let memory = progress.memory_bytes.map_or(f64::NAN, |bytes| bytes as f64);
-    tell("memory_bytes", Kind::Gauge, memory);
+    tell("memory_bytes", memory);
     let mut name = String::new();
     for stage in &progress.stages {
         let (held, room) = queue(stage.queue);
-        for (what, kind, value) in [
-            ("busy_seconds", Kind::Counter, stage.busy_seconds),
-            ("starved_seconds", Kind::Counter, stage.starved_seconds),
-            ("blocked_seconds", Kind::Counter, stage.blocked_seconds),
-            ("queue", Kind::Gauge, held),
-            ("room", Kind::Gauge, room),
+        for (what, value) in [
+            ("busy_seconds", stage.busy_seconds),
+            ("starved_seconds", stage.starved_seconds),
+            ("blocked_seconds", stage.blocked_seconds),
+            ("queue", held),
+            ("room", room),
         ] {
             name.clear();
             let _ = write!(name, "stage_{}_{what}", stage.name);
-            tell(&name, kind, value);
+            tell(&name, value);
         }
     }
     let spheres = &progress.spheres;
     let (held, room) = queue(spheres.queue);
-    tell("spheres_busy_seconds", Kind::Counter, spheres.busy_seconds);
-    tell("spheres_busy_share", Kind::Gauge, spheres.busy_share);
-    tell("spheres_tasks", Kind::Counter, spheres.tasks as f64);
-    tell("spheres_stolen", Kind::Counter, spheres.stolen as f64);
-    tell("spheres_queue", Kind::Gauge, held);
-    tell("spheres_room", Kind::Gauge, room);
+    tell("spheres_busy_seconds", spheres.busy_seconds);
+    tell("spheres_busy_share", spheres.busy_share);
+    tell("spheres_tasks", spheres.tasks as f64);
+    tell("spheres_stolen", spheres.stolen as f64);
+    tell("spheres_queue", held);
+    tell("spheres_room", room);
 }
 
 /// The f64 that is written as the f32 is: 0.005 and not 0.004999999888.
@@ -132,7 +102,7 @@ fn short(value: f32) -> f64 {
 pub fn line(progress: &Progress, time: f64, text: &mut String) {
     text.clear();
     let _ = write!(text, "{{\"time\":{time:.3}");
-    each(progress, &mut |Metric { name, value, .. }| {
+    each(progress, &mut |name, value| {
         let _ = write!(text, ",\"{name}\":{value}");
     });
     text.push('}');
@@ -159,116 +129,9 @@ pub fn set_val_loss(text: &mut String, loss: f64) {
     let _ = write!(text, "{VAL_LOSS}{loss}}}");
 }
 
-/// A line of `metrics.jsonl` as the curves of a report need it; of a line that stands for several steps the
-/// last step, and the mean of the others.
-///
-/// ```
-/// use twelvefold::report::metrics::Point;
-///
-/// let point = Point::parse(r#"{"step":7,"loss":2.5,"spheres_tasks":900}"#).unwrap();
-/// assert_eq!((point.step, point.loss), (7, Some(2.5)));
-/// assert!(Point::parse(r#"{"step":7,"lo"#).is_none());
-/// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Point {
-    /// The step.
-    pub step: u64,
-    /// Training loss.
-    pub loss: Option<f64>,
-    /// Validation loss, where one was measured.
-    pub val_loss: Option<f64>,
-    /// Learning rate.
-    pub lr: Option<f64>,
-    /// Norm of the gradient.
-    pub grad_norm: Option<f64>,
-    /// Speed.
-    pub tokens_per_second: Option<f64>,
-    /// Share of the peak.
-    pub peak_share: Option<f64>,
-    /// Memory held.
-    pub memory_bytes: Option<f64>,
-}
-
-impl Point {
-    /// Reads a line; none where it is not whole, or says no step.
-    pub fn parse(line: &str) -> Option<Self> {
-        let point: Point = serde_json::from_str(line).ok()?;
-        (point.step > 0).then_some(point)
-    }
-
-    /// Several steps as one.
-    fn merged(points: &[Point]) -> Point {
-        let mean = |get: fn(&Point) -> Option<f64>| {
-            let known: Vec<f64> = points.iter().filter_map(get).collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-        };
-        Point {
-            step: points.last().map_or(0, |point| point.step),
-            loss: mean(|p| p.loss),
-            val_loss: points.iter().rev().find_map(|p| p.val_loss),
-            lr: mean(|p| p.lr),
-            grad_norm: mean(|p| p.grad_norm),
-            tokens_per_second: mean(|p| p.tokens_per_second),
-            peak_share: mean(|p| p.peak_share),
-            memory_bytes: mean(|p| p.memory_bytes),
-        }
-    }
-}
-
-/// The points of a run of any length in bounded memory: of a long run each stands for several steps.
-///
-/// ```
-/// use twelvefold::report::metrics::{Point, Thinned};
-///
-/// let mut thinned = Thinned::new(100);
-/// for step in 1..=100_000 {
-///     thinned.push(Point { step, loss: Some(1.0), ..Point::default() });
-/// }
-/// let points = thinned.points();
-/// assert!(points.len() <= 200 && points.last().unwrap().step == 100_000);
-/// ```
-#[derive(Debug, Clone)]
-pub struct Thinned {
-    most: usize,
-    points: Vec<Point>,
-    /// Steps that a point stands for.
-    each: usize,
-    group: Vec<Point>,
-}
-
-impl Thinned {
-    /// Keeps `most` to twice as many points where there are more steps.
-    pub fn new(most: usize) -> Self {
-        Thinned { most: most.max(1), points: Vec::new(), each: 1, group: Vec::new() }
-    }
-
-    /// Takes the next step.
-    pub fn push(&mut self, point: Point) {
-        self.group.push(point);
-        if self.group.len() < self.each {
-            return;
-        }
-        self.points.push(Point::merged(&self.group));
-        self.group.clear();
-        if self.points.len() == 2 * self.most {
-            self.points = self.points.chunks(2).map(Point::merged).collect();
-            self.each *= 2;
-        }
-    }
-
-    /// All of them.
-    pub fn points(mut self) -> Vec<Point> {
-        if !self.group.is_empty() {
-            self.points.push(Point::merged(&self.group));
-        }
-        self.points
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Metric, Point, Thinned, each, line, set_val_loss};
+    use super::{each, line, set_val_loss};
     use crate::report::Progress;
     use crate::report::progress::{SpheresState, StageState};
     use serde_json::Value;
@@ -293,7 +156,7 @@ mod tests {
         set_val_loss(&mut text, 1.0 / 3.0);
         let Value::Object(object) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         let mut count = 2;
-        each(&progress, &mut |Metric { name, value, .. }| {
+        each(&progress, &mut |name, value| {
             // The reader of JSON rounds the last bit as it likes.
             assert!(text.contains(&format!("\"{name}\":{value}")), "{name}");
             assert!(format!("{value}").parse() == Ok(value) && object[name].is_number(), "{name}");
@@ -317,19 +180,6 @@ mod tests {
         for name in ["loss", "grad_norm", "val_loss", "memory_bytes", "spheres_room"] {
             assert!(!text.contains(&format!("\"{name}\"")), "{name} in {text}");
         }
-        assert_eq!(Point::parse(&text).unwrap().step, 3);
-    }
-
-    #[test]
-    fn what_is_thinned_keeps_the_mean_and_the_validations() {
-        let mut thinned = Thinned::new(4);
-        for step in 1..=21 {
-            let val_loss = (step == 8).then_some(9.0);
-            thinned.push(Point { step, loss: Some(step as f64), val_loss, ..Point::default() });
-        }
-        let points = thinned.points();
-        let seen: Vec<(u64, f64)> = points.iter().map(|p| (p.step, p.loss.unwrap())).collect();
-        assert_eq!(seen, [(4, 2.5), (8, 6.5), (12, 10.5), (16, 14.5), (20, 18.5), (21, 21.0)]);
-        assert_eq!(points[1].val_loss, Some(9.0));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["step"], 3);
     }
 }

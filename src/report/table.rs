@@ -169,6 +169,7 @@ pub fn results(report: &RunReport, out: &Path) -> String {
     if let Some(share) = report.peak_share {
         let share = units::percent(share);
         let _ = writeln!(text, "{share} of what the matrix products reach on all cores");
+        let _ = writeln!(text, "{}", report.bottleneck());
     }
     if report.skipped_steps > 0 {
         let _ = writeln!(

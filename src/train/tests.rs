@@ -5,7 +5,6 @@ use super::{Cancel, Options, run};
 use crate::engine;
 use crate::error::Error;
 use crate::inject::{ANY, Fault, plant, quiet};
-use crate::report::metrics::Point;
 use crate::report::{Observer, Progress, RunReport};
 use std::collections::BTreeMap;
 use std::fs;
@@ -99,7 +98,9 @@ fn failure(options: &Options) -> Error {
     {
         fs::remove_file(options.out.join(METRICS)).unwrap();
         let steps = String::from_utf8(lines).unwrap();
-        let steps = steps.lines().map(|line| Point::parse(line).unwrap().step);
+        let step =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64();
+        let steps = steps.lines().map(|line| step(line).unwrap());
         assert!(steps.clone().eq(1..=steps.count() as u64), "{error}");
     }
     assert_eq!(after, before, "{error}");
