@@ -13,7 +13,7 @@ use clap::Parser;
 use twelvefold::Error;
 use twelvefold::cli::flags::{RunFlags, ShowFlags};
 use twelvefold::cli::terminal::Terminal;
-use twelvefold::cli::{STOPPED, code_of, complain, signals};
+use twelvefold::cli::{STOPPED, code_of, complain, guard_maps, signals};
 use twelvefold::train::{Cancel, Options, run};
 
 const EXAMPLES: &str = "Examples:
@@ -42,8 +42,7 @@ fn main() -> ExitCode {
 
 fn train(options: &Options, show: ShowFlags) -> Result<u8, Error> {
     options.validate()?;
-    twelvefold::corpus::map::install_sigbus_handler()
-        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
+    guard_maps()?;
     let cancel = Cancel::new();
     let mut terminal = Terminal::new(show, options.steps);
     signals::listen(&cancel, terminal.announcer())?;

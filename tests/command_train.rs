@@ -10,7 +10,7 @@ mod watchdog;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use desk::Desk;
 use serde_json::Value;
@@ -41,6 +41,15 @@ impl Desk {
 
     fn settings(&self) -> Options {
         serde_json::from_slice(&fs::read(self.path("out/settings.json")).unwrap()).unwrap()
+    }
+}
+
+/// Does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
     }
 }
 
@@ -103,6 +112,7 @@ fn a_wrong_setting_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
         ("steps = \"many\"\n", "my.toml, line 1", "steps: invalid type"),
         ("\nheads = 5\n", "--heads 5 (my.toml, line 2)", "it must divide --width 64"),
         ("layers = 0\n", "--layers 0 (my.toml, line 1)", "from 1 to 96"),
+        ("resume = true\n", "my.toml, line 1", "resume is no setting of a run: give --resume"),
         ("mix = [\"a\"]\n", "my.toml, line 1", "give PATH=WEIGHT"),
         ("steps = \n", "my.toml", "line 1"),
     ];
@@ -152,7 +162,8 @@ fn a_signal_saves_and_the_run_goes_on() {
     let _watchdog = watchdog("SIGUSR1");
     let desk = Desk::new();
     let text = format!("train {SMALL} --steps 1000000 --out out");
-    let mut child = desk.command(&text).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Running(desk.command(&text).stdout(Stdio::piped()).spawn().unwrap());
+    let child = &mut child.0;
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut until =
         |words: &str| assert!(lines.any(|line| line.unwrap().contains(words)), "{words}");

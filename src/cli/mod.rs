@@ -20,6 +20,7 @@ pub mod view;
 use std::io::{self, IsTerminal, Write};
 
 use crate::corpus::files::is_stdin;
+use crate::corpus::map::install_sigbus_handler;
 use crate::error::Error;
 use crate::train::Options;
 
@@ -63,6 +64,21 @@ pub fn say(text: &str) {
 /// ```
 pub fn complain(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Makes a mapped file that shrinks an error that names it, and not the end of the process; for the whole
+/// process, before anything is read.
+///
+/// ```
+/// twelvefold::cli::guard_maps()?;
+/// # Ok::<(), twelvefold::Error>(())
+/// ```
+///
+/// # Errors
+/// The system refuses the handler.
+pub fn guard_maps() -> Result<(), Error> {
+    install_sigbus_handler()
+        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))
 }
 
 /// Says what is waited for where text is typed: a terminal that shows nothing looks like a hang.

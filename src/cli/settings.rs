@@ -158,12 +158,14 @@ impl SettingsFile {
             let Some(known) = all.get(&name) else {
                 return Err(refuse(place, format!("{key} is no setting{}", nearest(&name, &all))));
             };
+            if OF_THE_CALL.contains(&&*name) && value != &Value::Bool(false) {
+                let flag = format!("--{}", name.replace('_', "-"));
+                return Err(refuse(place, format!("{key} is no setting of a run: give {flag}")));
+            }
             let value = number(&name, known, value);
             all.insert(name, value);
-            let of_the_call = (options.overwrite, options.resume, options.allow_changes);
             options = serde_json::from_value(Value::Object(all))
                 .map_err(|e| refuse(place, format!("{key}: {e}")))?;
-            (options.overwrite, options.resume, options.allow_changes) = of_the_call;
         }
         Ok(options)
     }

@@ -16,7 +16,7 @@ use arguments::{Arguments, Command};
 use clap::{CommandFactory, FromArgMatches};
 use twelvefold::Error;
 use twelvefold::cli::settings::from_environment;
-use twelvefold::cli::{code_of, complain, say};
+use twelvefold::cli::{code_of, complain, guard_maps, say};
 
 fn main() -> ExitCode {
     let mut command = Arguments::command().mut_subcommand("train", from_environment);
@@ -38,8 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn answer(command: Command) -> Result<String, Error> {
-    twelvefold::corpus::map::install_sigbus_handler()
-        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
+    guard_maps()?;
     match command {
         Command::Train(_) => Ok(String::new()),
         Command::Generate(generate) => model::generate(generate),

@@ -14,6 +14,7 @@ use twelvefold::train::{Cancel, Options};
 use twelvefold::sync::cores;
 
 use super::arguments::{Eval, Generate};
+use super::text::say_some;
 
 /// More bytes than this are no prompt.
 const MAX_PROMPT: u64 = 1 << 26;
@@ -90,9 +91,8 @@ pub(crate) fn eval(flags: Eval) -> Result<String, Error> {
         Options { spheres, mask_documents, ..flags.inputs.into_options(Options::default()) };
     say_where_typed(&options);
     let found = evaluate(&model, &options, &Cancel::new())?;
-    for skipped in &found.skipped {
-        complain(&format!("left out {}: {}\n", skipped.path, skipped.reason));
-    }
+    let left_out = found.skipped.iter().map(|left| (&*left.path, &*left.reason));
+    say_some("left out", found.skipped.len() as u64, left_out);
     if flags.json {
         let text = serde_json::to_string_pretty(&found).unwrap_or_default();
         return Ok(text + "\n");

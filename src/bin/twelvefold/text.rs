@@ -46,14 +46,26 @@ pub(crate) fn say_left_out(summary: &Summary) {
         ("files skipped", summary.skipped.len() as u64, &summary.skipped),
         ("bad records", summary.bad_records, &summary.bad),
     ];
-    for (what, count, named) in lists.into_iter().filter(|(_, count, _)| *count > 0) {
-        complain(&format!("{count} {what}\n"));
-        for left in named.iter().take(LEFT_OUT_LINES) {
-            complain(&format!("  {}: {}\n", left.path, left.reason));
-        }
-        if count > LEFT_OUT_LINES as u64 {
-            complain(&format!("  and {} more\n", count - LEFT_OUT_LINES as u64));
-        }
+    for (what, count, named) in lists {
+        say_some(what, count, named.iter().map(|left| (&*left.path, &*left.reason)));
+    }
+}
+
+/// Says on stderr how many there are, and the path and the reason of the first.
+pub(crate) fn say_some<'a>(
+    what: &str,
+    count: u64,
+    named: impl Iterator<Item = (&'a str, &'a str)>,
+) {
+    if count == 0 {
+        return;
+    }
+    complain(&format!("{count} {what}\n"));
+    for (path, reason) in named.take(LEFT_OUT_LINES) {
+        complain(&format!("  {path}: {reason}\n"));
+    }
+    if count > LEFT_OUT_LINES as u64 {
+        complain(&format!("  and {} more\n", count - LEFT_OUT_LINES as u64));
     }
 }
 

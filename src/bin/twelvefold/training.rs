@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use twelvefold::Error;
 use twelvefold::cli::settings::{resolve, to_toml};
 use twelvefold::cli::terminal::Terminal;
-use twelvefold::cli::{STOPPED, say, say_where_typed, signals};
+use twelvefold::cli::{STOPPED, guard_maps, say, say_where_typed, signals};
 use twelvefold::train::Cancel;
 
 use super::arguments::Train;
@@ -18,8 +18,7 @@ pub(crate) fn run(train: Box<Train>, matches: Option<&ArgMatches>) -> Result<u8,
         say(&to_toml(&options)?);
         return Ok(0);
     }
-    twelvefold::corpus::map::install_sigbus_handler()
-        .map_err(|e| Error::input(format!("cannot guard the maps of large files: {e}"), ""))?;
+    guard_maps()?;
     let cancel = Cancel::new();
     say_where_typed(&options);
     let mut terminal = Terminal::new(show, options.steps);
