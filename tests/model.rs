@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 use twelvefold::model::{Config, Layout};
 use twelvefold::train::Options;
+use twelvefold::train::inspect::inspect;
 use twelvefold::train::model::Model;
 
 #[path = "common/tiny.rs"]
@@ -97,10 +98,14 @@ fn a_folder_of_hugging_face_opens_in_each_of_its_forms() {
             let masked = (format!("{prefix}h.0.attn.masked_bias"), Dtype::F32, vec![], vec![0; 4]);
             let head = ("lm_head.weight".to_owned(), dtype, vec![11, 8], tensors[0].3.clone());
             tensors.extend([mask, masked, head]);
-            let model = Model::open(foreign(&tensors, |_| ())).unwrap();
+            let folder = foreign(&tensors, |_| ());
+            let model = Model::open(&folder).unwrap();
             same_weights(&model);
             assert_eq!((*model.config(), model.end_of_document()), (SIZES, Some(10)));
             assert!(!model.is_verified() && model.tokenizer().is_none());
+            let paths = vec![model.folder().to_owned()];
+            let found = inspect(&Options { paths, ..Options::default() }).unwrap().to_string();
+            assert!(found.contains("2 layers") && found.contains("without a tokenizer"), "{found}");
             let message = model.require_tokenizer().unwrap_err().to_string();
             assert!(message.contains("has no tokenizer.json"), "{message}");
         }

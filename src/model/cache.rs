@@ -127,15 +127,6 @@ impl Cache {
     pub fn clear(&mut self) {
         self.len = 0;
     }
-
-    /// Memory of the buffers.
-    pub fn bytes(&self) -> usize {
-        let Rows { x, y, normed, heads, mean, rstd, qkv, scores, hidden, active, last } =
-            &self.rows;
-        let floats =
-            [&self.keys, &self.values, x, y, normed, heads, qkv, scores, hidden, active, last];
-        4 * (floats.iter().map(|f| f.len()).sum::<usize>() + mean.len() + rstd.len())
-    }
 }
 
 impl fmt::Debug for Cache {

@@ -153,6 +153,17 @@ impl Layout {
         self.len
     }
 
+    /// Trainable numbers: without padding, and what is tied once.
+    ///
+    /// ```
+    /// use twelvefold::model::{Config, Layout};
+    /// let config = Config { vocab: 10, layers: 0, heads: 1, width: 8, context: 4 };
+    /// assert_eq!(Layout::new(&config).parameters(), (10 + 4 + 2) * 8);
+    /// ```
+    pub fn parameters(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.range.len() as u64).sum()
+    }
+
     /// The first parameters, as GPT-2's: normal with deviation 0.02, what is added to the residual
     /// stream divided by sqrt(2 L), biases 0, LayerNorm weights 1, padded rows 0.
     ///

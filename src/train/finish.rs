@@ -27,18 +27,14 @@ pub(super) fn finish(
     mut results: Results,
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
-    let state = results.standing(options).to_state(
-        options,
-        trained.digest.as_deref(),
-        Isa::detect()?.name(),
-    );
+    let state =
+        results.standing(options).to_state(options, &trained.digests, Isa::detect()?.name());
     let Trained { spheres, config, tokenizer, .. } = &trained;
     let written = snapshot::write(folder.path(), spheres, config, tokenizer, &state)?;
     let mut report = results.report(config);
     report.weights_sha256 = written.sha256;
     report.interrupted = trained.end == End::Interrupted;
-    report.parameters =
-        Layout::new(&trained.config).tensors().iter().map(|t| t.range.len() as u64).sum();
+    report.parameters = Layout::new(config).parameters();
     losses(&mut report, &trained, &results, options.paths.is_empty());
     report.corpus = corpus(&trained);
     report.peak_memory_bytes = peak_memory();

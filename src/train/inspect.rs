@@ -12,10 +12,13 @@ use super::checkpoint::{Gpt2Config, Verified, verify};
 use super::checkpoints::Checkpoints;
 use super::files::exists;
 use super::inputs;
+use super::model::Model;
 use super::options::Options;
+use super::shape;
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec};
 use crate::corpus::{Chunk, Summary};
 use crate::error::Error;
+use crate::model::{Config, Layout};
 use crate::report::{RunReport, units};
 
 /// What was found; its text is a few lines for people.
@@ -24,6 +27,8 @@ use crate::report::{RunReport, units};
 pub enum Found {
     /// A run or a checkpoint.
     Model(Box<Verified>),
+    /// A GPT-2 model of others.
+    Foreign(Box<Model>),
     /// A tokenizer, and where it stands.
     Tokenizer(PathBuf, Box<Tokenizer>),
     /// Text that a run could train on: all of it was read.
@@ -50,7 +55,10 @@ pub enum Found {
 pub fn inspect(options: &Options) -> Result<Found, Error> {
     if let [path] = &*options.paths {
         if path.is_dir() && exists(&path.join("config.json"))? {
-            return Ok(Found::Model(Box::new(verify(path)?)));
+            return Ok(match shape::read(path)?.digests.is_empty() {
+                true => Found::Foreign(Box::new(Model::open(path)?)),
+                false => Found::Model(Box::new(verify(path)?)),
+            });
         }
         let spec = path.to_str().filter(|_| path.is_file()).map(str::parse::<TokenizerSpec>);
         if path.extension().is_some_and(|e| e == "json")
@@ -68,14 +76,16 @@ pub fn inspect(options: &Options) -> Result<Found, Error> {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Found::Foreign(model) => {
+                sizes(f, model.config())?;
+                let tokenizer = model.tokenizer().map_or("without", |_| "with");
+                writeln!(f, "  {tokenizer} a tokenizer.json that is read")?;
+                writeln!(f, "  weights_sha256 {}", model.weights_sha256())
+            }
             Found::Model(found) => {
                 let Verified { config, state, weights_sha256 } = &**found;
                 let Gpt2Config { vocab, context, width, layers, heads, .. } = *config;
-                let parameters: usize =
-                    config.tensors().values().map(|shape| shape.iter().product::<usize>()).sum();
-                writeln!(f, "model: {} parameters", units::count(parameters as f64))?;
-                writeln!(f, "  {layers} layers, {heads} heads, width {width}, context {context}")?;
-                writeln!(f, "  vocabulary {vocab}")?;
+                sizes(f, &Config { vocab, layers, heads, width, context })?;
                 writeln!(f, "  step {}, seed {}", state.step, state.seed)?;
                 writeln!(f, "  {} sequences trained, {} kernels", state.position, state.kernels)?;
                 writeln!(f, "  weights_sha256 {weights_sha256}")
@@ -101,6 +111,13 @@ impl fmt::Display for Found {
             }
         }
     }
+}
+
+fn sizes(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    let Config { vocab, layers, heads, width, context } = *config;
+    writeln!(f, "model: {} parameters", units::count(Layout::new(config).parameters() as f64))?;
+    writeln!(f, "  {layers} layers, {heads} heads, width {width}, context {context}")?;
+    writeln!(f, "  vocabulary {vocab}")
 }
 
 /// A checkpoint that was looked at.
@@ -144,10 +161,10 @@ pub fn verify_run(folder: &Path) -> Result<Vec<Checked>, Error> {
 
 /// The report, where there is one, is of these weights.
 fn same_report(folder: &Path, found: Verified) -> Result<Verified, Error> {
-    if exists(&folder.join("report.json"))? {
+    if exists(&folder.join(REPORT))? {
         let said = report_of(folder)?.weights_sha256;
         if said != found.weights_sha256 {
-            let path = folder.join("report.json");
+            let path = folder.join(REPORT);
             let what = format!("{} speaks of other weights: {said}", path.display());
             return Err(Error::input(what, ""));
         }
@@ -155,6 +172,7 @@ fn same_report(folder: &Path, found: Verified) -> Result<Verified, Error> {
     Ok(found)
 }
 
+pub(super) const REPORT: &str = "report.json";
 /// More bytes than this are no report of ours.
 const MAX_REPORT: u64 = 1 << 30;
 
@@ -174,11 +192,15 @@ const MAX_REPORT: u64 = 1 << 30;
 /// # Errors
 /// [`Error::Io`] where there is none, [`Error::Input`] where it is damaged.
 pub fn report_of(folder: &Path) -> Result<RunReport, Error> {
-    let path = folder.join("report.json");
-    let mut bytes = Vec::new();
+    serde_json::from_slice(&report_bytes(folder)?)
+        .map_err(|e| Error::input(format!("{} is damaged: {e}", folder.join(REPORT).display()), ""))
+}
+
+/// The bytes of a run's report.
+pub(super) fn report_bytes(folder: &Path) -> Result<Vec<u8>, Error> {
+    let (path, mut bytes) = (folder.join(REPORT), Vec::new());
     File::open(&path)
         .and_then(|file| file.take(MAX_REPORT).read_to_end(&mut bytes))
         .map_err(|e| Error::io("read", &path, e))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::input(format!("{} is damaged: {e}", path.display()), ""))
+    Ok(bytes)
 }

@@ -145,7 +145,7 @@ impl Model {
 
     /// How many weights there are; what is tied counts once.
     pub fn parameters(&self) -> u64 {
-        Layout::new(&self.config).tensors().iter().map(|t| t.range.len() as u64).sum()
+        Layout::new(&self.config).parameters()
     }
 
     /// The tokenizer, where the folder has one.

@@ -16,13 +16,13 @@
 //! The text is compared while it is served again ([`super::batch`]): the receipt of the part that was
 //! trained must be the same. What comes after it has decided nothing yet.
 
-use std::fs::{self, File};
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Verified, run_state, verify};
 use super::checkpoints::Checkpoints;
 use super::files::exists;
+use super::inspect::{REPORT, report_bytes};
 use super::options::Options;
 use super::safetensors::Reader;
 use super::standing::{Change, Digests, Standing, changes};
@@ -56,15 +56,12 @@ struct Candidate {
     folder: PathBuf,
 }
 
-/// More bytes than this are no report of ours.
-const MAX_REPORT: u64 = 1 << 30;
-
 /// What is looked at, and who is told.
 pub(super) struct Search<'a> {
     pub(super) out: &'a Path,
     pub(super) checkpoints: &'a mut Checkpoints,
     pub(super) options: &'a Options,
-    pub(super) digest: Option<&'a Digests>,
+    pub(super) digests: &'a Digests,
     pub(super) isa: Isa,
     pub(super) observer: &'a mut dyn Observer,
 }
@@ -82,7 +79,7 @@ impl Search<'_> {
                     continue;
                 }
             };
-            let changed = changes(&found.state, self.options, self.digest);
+            let changed = changes(&found.state, self.options, self.digests);
             if changed.is_empty() {
                 return self.take(folder, found);
             }
@@ -112,7 +109,7 @@ impl Search<'_> {
         }
         self.checkpoints.adopt(step)?;
         if folder == self.out
-            && changes(&found.state, self.options, self.digest).is_empty()
+            && changes(&found.state, self.options, self.digests).is_empty()
             && let Some((report, bytes)) = report_of(self.out, &found, steps)?
         {
             let out = self.out.display();
@@ -175,14 +172,10 @@ fn report_of(
     found: &Verified,
     steps: u64,
 ) -> Result<Option<(RunReport, Vec<u8>)>, Error> {
-    let path = out.join("report.json");
-    if !exists(&path)? {
+    if !exists(&out.join(REPORT))? {
         return Ok(None); // Killed between the weights and the report.
     }
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| file.take(MAX_REPORT).read_to_end(&mut bytes))
-        .map_err(|e| Error::io("read", &path, e))?;
+    let bytes = report_bytes(out)?;
     let Ok(report) = serde_json::from_slice::<RunReport>(&bytes) else { return Ok(None) };
     let fits = report.weights_sha256 == found.weights_sha256
         && report.steps == steps

@@ -74,10 +74,10 @@ pub fn run(
     let isa = Isa::detect()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut source, given) = inputs::text(options, &spec)?;
-    let digest = Some(Box::new(Digests {
+    let digests = Digests {
         tokenizer: given.as_ref().map(snapshot::digest),
         init: init.as_ref().map(|model| model.weights_sha256().to_owned()),
-    }));
+    };
     let replaces = options.overwrite || options.resume;
     let folder = files::RunFolder::claim(&options.out, replaces)?;
     let out = folder.path();
@@ -86,15 +86,8 @@ pub fn run(
     let mut results = Results::new(options, isa);
     observer.plan(&plan_text(options, isa));
     let begin = if options.resume {
-        Search {
-            out,
-            checkpoints: &mut checkpoints,
-            options,
-            digest: digest.as_deref(),
-            isa,
-            observer,
-        }
-        .begin()?
+        Search { out, checkpoints: &mut checkpoints, options, digests: &digests, isa, observer }
+            .begin()?
     } else {
         Begin::First
     };
@@ -114,7 +107,7 @@ pub fn run(
         Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
     };
     let first = First::new(resumed.as_deref(), init.as_ref());
-    let mut training = Training::start(options, isa, (corpus, digest), first, cancel)?;
+    let mut training = Training::start(options, isa, (corpus, digests), first, cancel)?;
     drop(init);
     if let Some(resumed) = resumed {
         results.restore(&resumed.standing);

@@ -55,17 +55,20 @@ impl Saver<'_> {
         let step = results.steps();
         let state = results.standing(self.options).to_state(
             self.options,
-            training.digest.as_deref(),
+            &training.digests,
             training.isa.name(),
         );
         let saved = self.checkpoints.save(step, results.best(), |folder| {
             let Training { spheres, config, tokenizer, .. } = training;
             snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
         });
-        let saved = saved
-            .and_then(|folder| write_settings(&self.options.out, self.options).map(|()| folder));
         (self.last, self.asked) = (Instant::now(), false);
         results.checkpoint(saved.is_ok());
+        if saved.is_ok()
+            && let Err(error) = write_settings(&self.options.out, self.options)
+        {
+            observer.note(&format!("the settings could not be saved beside it: {error}"));
+        }
         observer.note(&match saved {
             Ok(folder) => format!("checkpoint at step {step} saved in {}", folder.display()),
             Err(error) => format!(

@@ -87,7 +87,7 @@ const FIXED: [&str; 6] = ["tokenizer", DIGEST, "layers", "heads", "width", "cont
 const SETTING: &str = "setting.";
 
 /// The settings that decide the weights, each as JSON.
-fn settings(options: &Options, digests: Option<&Digests>) -> BTreeMap<String, String> {
+fn settings(options: &Options, digests: &Digests) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     if let Ok(serde_json::Value::Object(all)) = serde_json::to_value(options) {
         let decides = |name: &str| !FREE.contains(&name);
@@ -98,9 +98,9 @@ fn settings(options: &Options, digests: Option<&Digests>) -> BTreeMap<String, St
     let text = if options.paths.is_empty() { "\"built-in stories\"" } else { "\"files\"" };
     settings.insert("text".to_owned(), text.to_owned());
     let quoted = |digest: &String| format!("\"{digest}\"");
-    let init = digests.and_then(|digests| digests.init.as_ref());
+    let init = digests.init.as_ref();
     settings.insert(INIT.to_owned(), init.map_or_else(|| NO_INIT.to_owned(), quoted));
-    if let Some(digest) = digests.and_then(|digests| digests.tokenizer.as_ref()) {
+    if let Some(digest) = &digests.tokenizer {
         settings.insert(DIGEST.to_owned(), quoted(digest));
         // Where the file lies decides nothing.
         if let Ok(TokenizerSpec::Json(_) | TokenizerSpec::Tiktoken(..)) = options.tokenizer.parse()
@@ -113,12 +113,7 @@ fn settings(options: &Options, digests: Option<&Digests>) -> BTreeMap<String, St
 
 impl Standing {
     /// What a checkpoint says of it.
-    pub(super) fn to_state(
-        &self,
-        options: &Options,
-        digests: Option<&Digests>,
-        kernels: &str,
-    ) -> RunState {
+    pub(super) fn to_state(&self, options: &Options, digests: &Digests, kernels: &str) -> RunState {
         let mut extra: BTreeMap<String, String> = settings(options, digests)
             .into_iter()
             .map(|(n, value)| (format!("{SETTING}{n}"), value))
@@ -202,27 +197,16 @@ impl Change {
 
     /// For people: `--steps was 100 and is 200`.
     pub(super) fn words(&self) -> String {
-        let flagged = [
-            "steps",
-            "seed",
-            "batch",
-            "micro_batches",
-            "lr",
-            "field",
-            "gitignore",
-            "mask_documents",
-            "skip_non_finite",
-        ];
         let name = if self.name == DIGEST {
             "the tokenizer's SHA-256".to_owned()
         } else if self.name == INIT {
             "the SHA-256 of the weights of --init".to_owned()
         } else if self.name == "weights" {
             "the weights of --mix".to_owned()
-        } else if flagged.contains(&self.name.as_str()) || self.is_fixed() {
-            format!("--{}", self.name.replace('_', "-"))
+        } else if self.name == "text" {
+            self.name.clone()
         } else {
-            self.name.replace('_', " ")
+            format!("--{}", self.name.replace('_', "-"))
         };
         let shown = |json: &str| match json.parse::<f64>() {
             // What was an f32 is shown as one.
@@ -238,11 +222,7 @@ impl Change {
 }
 
 /// The settings that are not those of the checkpoint.
-pub(super) fn changes(
-    state: &RunState,
-    options: &Options,
-    digests: Option<&Digests>,
-) -> Vec<Change> {
+pub(super) fn changes(state: &RunState, options: &Options, digests: &Digests) -> Vec<Change> {
     let now = settings(options, digests);
     let said = |name: &String| state.extra.get(&format!("{SETTING}{name}")).cloned();
     let change = |(name, is): (&String, &String)| {
@@ -280,14 +260,14 @@ mod tests {
     fn what_is_written_comes_back_to_the_last_bit() {
         let options = Options::default();
         for standing in [standing(), Standing::default()] {
-            let state = standing.to_state(&options, None, "x");
+            let state = standing.to_state(&options, &Digests::default(), "x");
             assert_eq!(Standing::parse(&state).unwrap(), standing);
         }
     }
 
     #[test]
     fn a_value_that_is_missing_or_no_number_is_refused() {
-        let state = standing().to_state(&Options::default(), None, "x");
+        let state = standing().to_state(&Options::default(), &Digests::default(), "x");
         for name in ["receipt", "receipt_from", "receipt_base", "tokens", "recent", "validated"] {
             let mut missing = state.clone();
             missing.extra.remove(name);
@@ -307,7 +287,7 @@ mod tests {
     #[test]
     fn what_changes_the_weights_is_a_change_and_what_does_not_is_none() {
         let options = Options::default();
-        let state = standing().to_state(&options, None, "x");
+        let state = standing().to_state(&options, &Digests::default(), "x");
         let free = Options {
             out: PathBuf::from("elsewhere"),
             resume: true,
@@ -320,10 +300,12 @@ mod tests {
             bad_records: 7,
             ..options.clone()
         };
-        assert_eq!(changes(&state, &free, None), []);
+        assert_eq!(changes(&state, &free, &Digests::default()), []);
         let changed = Options { steps: 6000, lr: 1e-3, layers: 3, ..options };
-        let words: Vec<String> =
-            changes(&state, &changed, None).iter().map(super::Change::words).collect();
+        let words: Vec<String> = changes(&state, &changed, &Digests::default())
+            .iter()
+            .map(super::Change::words)
+            .collect();
         assert_eq!(
             words,
             [
@@ -332,22 +314,22 @@ mod tests {
                 "--steps was 5200 and is 6000 (the learning rate falls over all steps)",
             ]
         );
-        let begun = |init: &str| Some(Digests { tokenizer: None, init: Some(init.to_owned()) });
-        let other = standing().to_state(&Options::default(), begun("a").as_ref(), "x");
+        let begun = |init: &str| Digests { tokenizer: None, init: Some(init.to_owned()) };
+        let other = standing().to_state(&Options::default(), &begun("a"), "x");
         for (state, now, expected) in [
             (&state, begun("b"), "the SHA-256 of the weights of --init was none and is b"),
             (&other, begun("b"), "the SHA-256 of the weights of --init was a and is b"),
-            (&other, None, "the SHA-256 of the weights of --init was a and is none"),
+            (&other, Digests::default(), "the SHA-256 of the weights of --init was a and is none"),
         ] {
-            assert_eq!(changes(state, &Options::default(), now.as_ref())[0].words(), expected);
+            assert_eq!(changes(state, &Options::default(), &now)[0].words(), expected);
         }
-        assert_eq!(changes(&other, &Options::default(), begun("a").as_ref()), []);
+        assert_eq!(changes(&other, &Options::default(), &begun("a")), []);
         let mut older = state.clone();
         older.extra.remove("setting.init_sha256");
-        assert_eq!(changes(&older, &Options::default(), None), []);
+        assert_eq!(changes(&older, &Options::default(), &Digests::default()), []);
         let files = Options { paths: vec![PathBuf::from("a")], ..Options::default() };
         assert_eq!(
-            changes(&state, &files, None)[0].words(),
+            changes(&state, &files, &Digests::default())[0].words(),
             "text was built-in stories and is files"
         );
     }

@@ -57,7 +57,7 @@ pub(super) struct Training {
     /// The source, once the loader is done with it.
     read: SourceBack,
     pub(super) tokenizer: Arc<Tokenizer>,
-    pub(super) digest: Option<Box<Digests>>,
+    pub(super) digests: Digests,
     pub(super) config: Config,
     totals: Option<Box<Totals>>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Trained {
     pub(super) spheres: Spheres,
     pub(super) source: Box<dyn Source>,
     pub(super) tokenizer: Arc<Tokenizer>,
-    pub(super) digest: Option<Box<Digests>>,
+    pub(super) digests: Digests,
     pub(super) config: Config,
     pub(super) totals: Option<Box<Totals>>,
     pub(super) end: End,
@@ -81,7 +81,7 @@ impl Training {
     pub(super) fn start(
         options: &Options,
         isa: Isa,
-        (corpus, digest): (Corpus, Option<Box<Digests>>),
+        (corpus, digests): (Corpus, Digests),
         first: First<'_>,
         cancel: &Cancel,
     ) -> Result<Self, Error> {
@@ -133,7 +133,7 @@ impl Training {
             back,
             read,
             tokenizer,
-            digest,
+            digests,
             config,
             totals,
         })
@@ -368,7 +368,7 @@ impl Training {
             spheres: self.spheres,
             source,
             tokenizer: self.tokenizer,
-            digest: self.digest,
+            digests: self.digests,
             config: self.config,
             totals: self.totals,
             end,

@@ -226,8 +226,8 @@ impl<T: Send> Counted for Shared<T> {
     }
 
     fn fill(&self) -> (u64, u64) {
-        // Relaxed, all of them: a number for people, and nothing is concluded from it. What is out is read
-        // first, so that an item that moves meanwhile is one too many and not one below zero.
+        // Relaxed, all of them: a number for people, and nothing is concluded from it. The loads are of
+        // different moments, in no promised order: where more seems out than in, that is 0.
         let left = self.receiver.items_out.load(Ordering::Relaxed)
             + self.receiver.abandoned.load(Ordering::Relaxed);
         let held = self.sender.items_in.load(Ordering::Relaxed).saturating_sub(left);
