@@ -478,7 +478,10 @@ mod a_change {
             ("--seed was 1 and is 9", Options { seed: 9, ..options.clone() }),
             ("--lr was 0.005 and is 0.25", Options { lr: 0.25, ..options.clone() }),
             ("--batch was 2 and is 3", Options { batch: 3, ..options.clone() }),
-            ("--shuffle-window was 64 and is 65", Options { shuffle_window: 65, ..options.clone() }),
+            (
+                "--shuffle-window was 64 and is 65",
+                Options { shuffle_window: 65, ..options.clone() },
+            ),
             ("--layers was 1 and is 2", Options { layers: 2, ..options.clone() }),
             ("--context was 16 and is 32", Options { context: 32, ..options.clone() }),
             (
