@@ -182,8 +182,8 @@ pub fn results(report: &RunReport, out: &Path) -> String {
         let _ = writeln!(text, "peak memory {}", units::bytes(peak));
     }
     let _ = writeln!(text, "outputs in {}:", out.display());
-    let files = "model.safetensors config.json tokenizer.json optimizer.safetensors report.json";
-    let _ = writeln!(text, "  {files}");
+    let _ = writeln!(text, "  model.safetensors config.json tokenizer.json optimizer.safetensors");
+    let _ = writeln!(text, "  report.json settings.json metrics.jsonl samples.jsonl");
     text
 }
 
