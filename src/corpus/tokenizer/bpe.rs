@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::cache::{Cache, Key};
+use super::cache::{Cache, Draft};
 use super::classes::Classes;
 use super::merge::{Long, Pairs};
-use super::split::{self, Cut, Modern, Pattern};
+use super::split::{self, Cut, Ends, Modern, Pattern};
 use crate::corpus::Token;
 use crate::corpus::runs::Cuts;
 
@@ -204,36 +204,43 @@ impl Bpe {
 
     fn encode_by<C: Cut>(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<Token>) {
         let (classes, bytes) = (Classes::new(text), text.as_bytes());
-        scratch.cache.prepare();
+        let Scratch { long, cache, ends, draft } = scratch;
+        cache.prepare();
         let mut at = 0;
         while at < bytes.len() {
-            let end = C::end(classes, at);
-            let key = Key::of(bytes, at, end);
-            if !scratch.cache.get(key, out) {
-                self.encode_missed(key, &bytes[at..end], scratch, out);
+            let mut rest = ends.find::<C>(classes, at);
+            loop {
+                let (done, start, key) = cache.take(bytes, at, rest, draft);
+                rest = &rest[done..];
+                at = start;
+                let Some((&end, after)) = rest.split_first() else { break };
+                if draft.is_full() {
+                    draft.flush(out);
+                    continue;
+                }
+                let piece = &bytes[at..end as usize];
+                if let Some(tokens) = cache.stored(key, piece) {
+                    draft.extend(tokens, out);
+                } else {
+                    draft.flush(out);
+                    let start = out.len();
+                    self.encode_piece(piece, long, out);
+                    cache.put(key, piece, &out[start..]);
+                }
+                (at, rest) = (end as usize, after);
             }
-            at = end;
         }
-    }
-
-    /// A piece that is not known by its key.
-    fn encode_missed(&self, key: Key, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
-        if scratch.cache.get_long(piece, out) {
-            return;
-        }
-        let start = out.len();
-        self.encode_piece(piece, scratch, out);
-        scratch.cache.put(key, piece, &out[start..]);
+        draft.flush(out);
     }
 
     /// Adds the tokens of one piece to `out`.
-    pub(super) fn encode_piece(&self, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
+    pub(super) fn encode_piece(&self, piece: &[u8], long: &mut Long, out: &mut Vec<Token>) {
         if piece.len() <= self.longest_whole
             && let Some(&token) = self.whole.get(piece)
         {
             out.push(token);
         } else {
-            self.pairs.merge(piece, &mut scratch.long, out);
+            self.pairs.merge(piece, long, out);
         }
     }
 }
@@ -243,4 +250,6 @@ impl Bpe {
 pub(super) struct Scratch {
     long: Long,
     cache: Cache,
+    ends: Ends,
+    draft: Draft,
 }

@@ -7,6 +7,7 @@
 use super::runs::Cuts;
 use super::{Chunk, Invalid, Token, TokenChunk, TokenSpan, runs, text};
 
+mod ascii;
 pub mod bpe;
 mod cache;
 mod classes;
