@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const UNSAFE: &[&str] = &[
     "corpus/map.rs",
     "corpus/tokenizer/ascii.rs",
+    "corpus/tokenizer/fetch.rs",
     "engine/edge/mod.rs",
     "engine/pipeline/batch.rs",
     "engine/pipeline/claim.rs",

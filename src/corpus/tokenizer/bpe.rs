@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::cache::{Cache, Draft};
+use super::cache::{Cache, Draft, Key};
 use super::classes::Classes;
+use super::known::Known;
 use super::merge::{Long, Pairs};
 use super::split::{self, Cut, Ends, Modern, Pattern};
 use crate::corpus::Token;
@@ -70,6 +71,8 @@ pub struct Bpe {
     /// Pieces that are a token whatever the merges say.
     whole: FxHashMap<Box<[u8]>, Token>,
     longest_whole: usize,
+    /// Short pieces that are one token, these or others.
+    known: Known,
     vocab: usize,
     end: Token,
     /// The file that it was read from, word for word.
@@ -145,8 +148,37 @@ impl Bpe {
     pub(super) fn foreign(made: Foreign) -> Self {
         let Foreign { pattern, spelled, pairs, merges, whole, vocab, end, file } = made;
         let longest_whole = whole.keys().map(|piece| piece.len()).max().unwrap_or(0);
-        let (cuts, pairs) = (pattern.cuts(), pairs.finish());
-        Bpe { pattern, cuts, spelled, pairs, merges, whole, longest_whole, vocab, end, file }
+        let (cuts, pairs, known) = (pattern.cuts(), pairs.finish(), Known::new(&[]));
+        let mut bpe = Bpe {
+            pattern,
+            cuts,
+            spelled,
+            pairs,
+            merges,
+            whole,
+            longest_whole,
+            known,
+            vocab,
+            end,
+            file,
+        };
+        bpe.known = Known::new(&bpe.single());
+        bpe
+    }
+
+    /// The keys of the short tokens that are what their own bytes become.
+    fn single(&self) -> Vec<(Key, Token)> {
+        let (mut long, mut found, mut out) = (Long::default(), Vec::new(), Vec::new());
+        for token in 0..self.spelled.len() as Token {
+            let piece = self.spelled.get(token);
+            let key = Key::of_piece(piece);
+            if !piece.is_empty() && key.is_short() {
+                out.clear();
+                self.encode_piece(piece, &mut long, &mut out);
+                found.extend((out[..] == [token]).then_some((key, token)));
+            }
+        }
+        found
     }
 
     /// How many tokens there are, special ones included.
@@ -204,31 +236,39 @@ impl Bpe {
 
     fn encode_by<C: Cut>(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<Token>) {
         let (classes, bytes) = (Classes::new(text), text.as_bytes());
-        let Scratch { long, cache, ends, draft } = scratch;
+        let Scratch { long, cache, ends, keys, draft } = scratch;
         cache.prepare();
         let mut at = 0;
         while at < bytes.len() {
-            let mut rest = ends.find::<C>(classes, at);
+            let ends = ends.find::<C>(classes, at);
+            cache.call(bytes, at, ends, keys);
+            let (mut next, mut stored) = (0, 0);
             loop {
-                let (done, start, key) = cache.take(bytes, at, rest, draft);
-                rest = &rest[done..];
-                at = start;
-                let Some((&end, after)) = rest.split_first() else { break };
                 if draft.is_full() {
                     draft.flush(out);
+                }
+                next += cache.take(&keys[next..], draft);
+                let Some(&key) = keys.get(next) else { break };
+                if draft.is_full() {
                     continue;
                 }
-                let piece = &bytes[at..end as usize];
-                if let Some(tokens) = cache.stored(key, piece) {
-                    draft.extend(tokens, out);
+                let start = if next == 0 { at } else { ends[next - 1] as usize };
+                let piece = &bytes[start..ends[next] as usize];
+                next += 1;
+                if cache.take_stored(key, piece, draft) {
+                    stored += 1;
+                } else if let Some(token) = self.known.get(key) {
+                    draft.push_some([token], 1);
+                    cache.put(key, piece, &[token]);
                 } else {
                     draft.flush(out);
                     let start = out.len();
                     self.encode_piece(piece, long, out);
                     cache.put(key, piece, &out[start..]);
                 }
-                (at, rest) = (end as usize, after);
             }
+            cache.note(stored, keys.len());
+            at = ends[ends.len() - 1] as usize;
         }
         draft.flush(out);
     }
@@ -251,5 +291,6 @@ pub(super) struct Scratch {
     long: Long,
     cache: Cache,
     ends: Ends,
+    keys: Vec<Key>,
     draft: Draft,
 }

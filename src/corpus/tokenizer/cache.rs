@@ -5,7 +5,9 @@
 //! Of others the place says where their bytes and tokens stand in a store; when that is full, all is
 //! forgotten. What the tables hold changes no result.
 
+use super::fetch::fetch;
 use super::learn::hash;
+use super::store::Store;
 use crate::corpus::Token;
 
 /// The longest piece that is its own key, in bytes.
@@ -15,9 +17,7 @@ const KEPT_BYTES: usize = 253;
 /// How many tokens stand beside the key.
 pub(super) const TOKENS: usize = 4;
 /// 2^15 lines of 64 bytes: 2 MiB.
-const LINE_BITS: u32 = 15;
-/// The store is full with this many bytes of pieces, or tokens.
-const STORE: usize = 1 << 20;
+const LINE_BITS: u32 = 16;
 /// Above a token in a word: [`MAX_TOKENS`](super::merge::MAX_TOKENS).
 const TOKEN_BITS: u32 = 20;
 
@@ -27,7 +27,7 @@ pub(super) struct Key(u128);
 
 impl Key {
     /// Of no piece: its length would be 0.
-    const NONE: Key = Key(0);
+    pub(super) const NONE: Key = Key(0);
     /// Of each piece that is not kept.
     const HUGE: Key = Key(255 << 120);
 
@@ -60,7 +60,7 @@ impl Key {
 
     /// A hash, whose highest bits are the best.
     #[inline]
-    fn mixed(self) -> u64 {
+    pub(super) fn mixed(self) -> u64 {
         (self.0 as u64 ^ ((self.0 >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
             .wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
@@ -70,7 +70,8 @@ impl Key {
         (self.mixed() >> (64 - LINE_BITS)) as usize
     }
 
-    fn is_short(self) -> bool {
+    /// Whether it tells the piece from all others.
+    pub(super) fn is_short(self) -> bool {
         self.0 >> 120 <= KEY_BYTES as u128
     }
 }
@@ -104,8 +105,9 @@ const EMPTY: Line = Line([Entry { key: Key::NONE, tokens: [0; TOKENS] }; 2]);
 pub(super) struct Cache {
     /// None until the first piece is encoded.
     lines: Option<Box<[Line; 1 << LINE_BITS]>>,
-    bytes: Vec<u8>,
-    tokens: Vec<Token>,
+    store: Store,
+    /// Whether much of what was taken last stood in the store.
+    is_far: bool,
 }
 
 impl Cache {
@@ -116,22 +118,40 @@ impl Cache {
         }
     }
 
-    /// Adds to `out` the tokens of the pieces of `text` from `start` on that end at `ends`, up to one
-    /// whose tokens are not beside its key, or for which there is no room. Gives how many pieces there
-    /// were before it, and its start and key.
+    /// Makes the keys of the pieces of `text` from `start` on that end at `ends`, and has what is known
+    /// of them brought near: so the way there is gone for many at a time.
     #[inline]
-    pub(super) fn take(
-        &self,
-        text: &[u8],
-        mut start: usize,
-        ends: &[u32],
-        out: &mut Draft,
-    ) -> (usize, usize, Key) {
-        let Some(lines) = self.lines.as_deref() else { return (0, start, Key::HUGE) };
-        let mut len = out.len;
-        for (done, &end) in ends.iter().enumerate() {
+    pub(super) fn call(&self, text: &[u8], mut start: usize, ends: &[u32], keys: &mut Vec<Key>) {
+        let Some(lines) = self.lines.as_deref() else { return };
+        keys.clear();
+        keys.extend(ends.iter().map(|&end| {
             let end = end as usize;
             let key = Key::of(text, start, end);
+            start = end;
+            fetch(&lines[key.line()]);
+            key
+        }));
+        if self.is_far {
+            for key in &*keys {
+                let Line(pair) = &lines[key.line()];
+                let entry = &pair[usize::from(pair[0].key != *key)];
+                let [mark, at, ..] = entry.tokens;
+                if mark == 0
+                    && let Some(place) = self.store.place(at as usize)
+                {
+                    fetch(place);
+                }
+            }
+        }
+    }
+
+    /// Adds to `out` the tokens of the pieces with these keys, up to one whose tokens are not beside
+    /// its key, or for which there is no room. Gives how many pieces there were before it.
+    #[inline]
+    pub(super) fn take(&self, keys: &[Key], out: &mut Draft) -> usize {
+        let Some(lines) = self.lines.as_deref() else { return 0 };
+        let mut len = out.len;
+        for (done, &key) in keys.iter().enumerate() {
             let Line(pair) = &lines[key.line()];
             // Which of the two is not to be guessed.
             let entry = &pair[usize::from(pair[0].key != key)];
@@ -139,25 +159,35 @@ impl Cache {
             let room = out.tokens.get_mut(len..len + TOKENS);
             let (true, Some(room)) = (entry.key == key && count > 0, room) else {
                 out.len = len;
-                return (done, start, key);
+                return done;
             };
             room.copy_from_slice(&entry.tokens);
             room[0] &= (1 << TOKEN_BITS) - 1;
             len += count;
-            start = end;
         }
         out.len = len;
-        (ends.len(), start, Key::HUGE)
+        keys.len()
     }
 
-    /// The tokens of a piece, if they are in the store.
-    pub(super) fn stored(&self, key: Key, piece: &[u8]) -> Option<&[Token]> {
-        let Line(pair) = &self.lines.as_deref()?[key.line()];
-        let [mark, tokens, bytes, count] = pair.iter().find(|entry| entry.key == key)?.tokens;
-        if mark != 0 || !key.is_short() && self.bytes[bytes as usize..][..piece.len()] != *piece {
-            return None;
+    /// Adds the tokens of a piece to `out`, if they are in the store. There must be room.
+    #[inline]
+    pub(super) fn take_stored(&self, key: Key, piece: &[u8], out: &mut Draft) -> bool {
+        let Some(lines) = self.lines.as_deref() else { return false };
+        let Line(pair) = &lines[key.line()];
+        let entry = &pair[usize::from(pair[0].key != key)];
+        let [mark, at, count, _] = entry.tokens;
+        let (at, count) = (at as usize, count as usize);
+        let is_known =
+            entry.key == key && mark == 0 && (key.is_short() || self.store.holds(at, count, piece));
+        if is_known {
+            self.store.copy(at, count, out);
         }
-        Some(&self.tokens[tokens as usize..][..count as usize])
+        is_known
+    }
+
+    /// Says how many of so many pieces stood in the store.
+    pub(super) fn note(&mut self, stored: usize, of: usize) {
+        self.is_far = stored * 8 > of;
     }
 
     /// Keeps the tokens of a piece that is not known.
@@ -171,17 +201,12 @@ impl Cache {
             entry.tokens[..tokens.len()].copy_from_slice(tokens);
             entry.tokens[0] |= (tokens.len() as Token) << TOKEN_BITS;
         } else {
-            if self.bytes.len().max(self.tokens.len()) > STORE {
-                self.bytes.clear();
-                self.tokens.clear();
+            if self.store.is_full() {
+                self.store.clear();
                 lines.fill(EMPTY);
             }
-            let (at, of) = (self.tokens.len() as u32, self.bytes.len() as u32);
-            entry.tokens = [0, at, of, tokens.len() as u32];
-            self.tokens.extend_from_slice(tokens);
-            if !key.is_short() {
-                self.bytes.extend_from_slice(piece);
-            }
+            let at = self.store.put(tokens, if key.is_short() { &[] } else { piece });
+            entry.tokens = [0, at as u32, tokens.len() as u32, 0];
         }
         let Line(pair) = &mut lines[key.line()];
         *pair = [entry, pair[0]];
@@ -205,23 +230,17 @@ impl Default for Draft {
 }
 
 impl Draft {
-    /// Whether a piece whose tokens stand beside its key may find no room.
+    /// Whether the tokens of a piece that is kept may find no room.
+    #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.len + TOKENS > ROOM
+        self.len + KEPT_BYTES + TOKENS > ROOM
     }
 
-    /// Adds tokens, by way of `out` where there is no room.
-    pub(super) fn extend(&mut self, tokens: &[Token], out: &mut Vec<Token>) {
-        if self.len + tokens.len() > ROOM {
-            self.flush(out);
-        }
-        match self.tokens.get_mut(self.len..self.len + tokens.len()) {
-            Some(room) => {
-                room.copy_from_slice(tokens);
-                self.len += tokens.len();
-            }
-            None => out.extend_from_slice(tokens),
-        }
+    /// Adds the first of these tokens. There must be room for all.
+    #[inline]
+    pub(super) fn push_some<const N: usize>(&mut self, tokens: [Token; N], count: usize) {
+        self.tokens[self.len..self.len + N].copy_from_slice(&tokens);
+        self.len += count;
     }
 
     /// Hands over what there is.
@@ -240,6 +259,7 @@ mod tests {
     #[test]
     fn a_piece_gives_its_own_tokens_or_none() {
         let (mut cache, mut rng, mut known) = (Cache::default(), Rng(2), 0);
+        let mut keys = Vec::new();
         cache.prepare();
         let piece = |number: usize| -> Vec<u8> {
             let length = 1 + number % 60;
@@ -252,13 +272,13 @@ mod tests {
         for _ in 0..300_000 {
             let number = rng.below(60_000);
             let (bytes, mut draft, mut out) = (piece(number), Draft::default(), Vec::new());
-            let (done, start, key) = cache.take(&bytes, 0, &[bytes.len() as u32], &mut draft);
-            draft.flush(&mut out);
-            assert_eq!(done == 0, out.is_empty());
-            if done == 0 {
-                assert_eq!((start, key), (0, Key::of(&bytes, 0, bytes.len())));
-                out.extend_from_slice(cache.stored(key, &bytes).unwrap_or_default());
+            cache.call(&bytes, 0, &[bytes.len() as u32], &mut keys);
+            let key = keys[0];
+            if cache.take(&keys, &mut draft) == 0 {
+                let is_stored = cache.take_stored(key, &bytes, &mut draft);
+                cache.note(usize::from(is_stored), 1);
             }
+            draft.flush(&mut out);
             if out.is_empty() {
                 cache.put(key, &bytes, &tokens(number));
             } else {

@@ -5,6 +5,7 @@
 //! a queue with a bucket for each rank, so that a piece of n bytes takes n log n steps at worst, and
 //! about n where the pairs of a rank come in order of their places.
 
+use super::known::Likely;
 use crate::corpus::Token;
 
 /// No merge.
@@ -32,6 +33,8 @@ pub(super) struct Pairs {
     /// (left, right, rank) in one word, with open addressing; a power of two of them.
     slots: Vec<u64>,
     len: usize,
+    /// Of the pairs: most that are asked for have no rank. Not there before [`Self::finish`].
+    likely: Option<Likely>,
     /// What the pair of each rank becomes.
     merged: Vec<Token>,
 }
@@ -40,7 +43,7 @@ impl Pairs {
     /// No pairs yet.
     pub(super) fn new(bytes: [Token; 256]) -> Self {
         let (byte_pairs, slots) = (vec![NONE; 1 << 16], vec![EMPTY; 1 << 10]);
-        Pairs { bytes, byte_pairs, slots, len: 0, merged: Vec::new() }
+        Pairs { bytes, byte_pairs, slots, len: 0, likely: None, merged: Vec::new() }
     }
 
     /// Merges of `rank` give `token`. Ranks without a token may be left out.
@@ -79,6 +82,8 @@ impl Pairs {
 
     /// To be called when all pairs are in.
     pub(super) fn finish(mut self) -> Self {
+        let pairs = self.slots.iter().filter(|&&slot| slot != EMPTY);
+        self.likely = Some(Likely::new(self.len, pairs.map(|slot| mixed(slot >> RANK_BITS))));
         for first in 0..256 {
             for second in 0..256 {
                 let rank = self.get(self.bytes[first], self.bytes[second]);
@@ -88,11 +93,16 @@ impl Pairs {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The slot that holds a pair, or the empty one where it would stand.
     #[inline]
     fn find(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        let mut at = (mixed(key) >> 32) as usize & mask;
         while self.slots[at] != EMPTY && self.slots[at] >> RANK_BITS != key {
             at = (at + 1) & mask;
         }
@@ -102,7 +112,11 @@ impl Pairs {
     /// The rank of a pair, or [`NONE`].
     #[inline]
     pub(super) fn get(&self, left: Token, right: Token) -> u32 {
-        match self.slots[self.find(key(left, right))] {
+        let key = key(left, right);
+        if self.likely.as_ref().is_some_and(|likely| !likely.has(mixed(key))) {
+            return NONE;
+        }
+        match self.slots[self.find(key)] {
             EMPTY => NONE,
             slot => slot as u32 & ((1 << RANK_BITS) - 1),
         }
@@ -118,19 +132,38 @@ impl Pairs {
         match piece {
             [] => {}
             [byte] => out.push(self.bytes[usize::from(*byte)]),
-            _ => match piece.len() {
-                0..=16 => self.merge_short::<16>(piece, out),
-                17..=32 => self.merge_short::<32>(piece, out),
-                33..=SHORT => self.merge_short::<SHORT>(piece, out),
-                _ => self.merge_long(piece, long, out),
-            },
+            _ if piece.len() > SHORT => self.merge_long(piece, long, out),
+            _ => self.merge_below(NONE, piece, out),
+        }
+    }
+
+    /// The two tokens that the merges of ranks below this one leave of a short piece; none where they
+    /// leave another number.
+    pub(super) fn halves(&self, rank: u32, piece: &[u8]) -> Option<(Token, Token)> {
+        let mut tokens = Vec::with_capacity(SHORT);
+        if (2..=SHORT).contains(&piece.len()) {
+            self.merge_below(rank, piece, &mut tokens);
+        }
+        match tokens[..] {
+            [left, right] => Some((left, right)),
+            _ => None,
+        }
+    }
+
+    /// Until no pair has a rank below this one. The piece is short, and has two bytes at least.
+    fn merge_below(&self, rank: u32, piece: &[u8], out: &mut Vec<Token>) {
+        match piece.len() {
+            ..=16 => self.merge_short::<16>(rank, piece, out),
+            17..=32 => self.merge_short::<32>(rank, piece, out),
+            _ => self.merge_short::<SHORT>(rank, piece, out),
         }
     }
 
     /// `keys[i]` is the rank of the symbol at `i` and the next one that is still there, above `i`
     /// itself; so the least key is the leftmost of the lowest. `N`: the longest piece.
-    fn merge_short<const N: usize>(&self, piece: &[u8], out: &mut Vec<Token>) {
+    fn merge_short<const N: usize>(&self, below: u32, piece: &[u8], out: &mut Vec<Token>) {
         const GONE: u32 = u32::MAX;
+        let limit = below.saturating_mul(64);
         let (mut tokens, mut keys) = ([0; N], [GONE; N]);
         let at_rank = |rank: u32, at: usize| match rank {
             NONE => GONE,
@@ -146,7 +179,7 @@ impl Pairs {
         let mut there = u64::MAX >> (SHORT - piece.len());
         loop {
             let best = keys.iter().fold(GONE, |best, &key| best.min(key));
-            if best == GONE {
+            if best >= limit {
                 break;
             }
             let (rank, at) = ((best >> 6) as usize, best as usize & (N - 1));
@@ -229,6 +262,10 @@ impl Pairs {
 
 fn key(left: Token, right: Token) -> u64 {
     u64::from(left) << TOKEN_BITS | u64::from(right)
+}
+
+fn mixed(key: u64) -> u64 {
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 /// What the merging of long pieces needs; reused.

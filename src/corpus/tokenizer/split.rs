@@ -144,7 +144,7 @@ pub(super) struct Ends {
 }
 
 /// How many pieces are found before they are looked up.
-const BATCH: usize = 256;
+const BATCH: usize = 128;
 
 impl Default for Ends {
     fn default() -> Self {
