@@ -14,6 +14,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// The longest piece, in bytes, that is merged in place: a bit in a word for each.
 pub(super) const SHORT: usize = 64;
 
+/// How many bytes of a longer piece are merged at a time: what that needs stays in a near cache.
+const WINDOW: usize = 4096;
+
 /// Tokens are below this: a pair of them and a rank fill a word.
 pub(super) const MAX_TOKENS: usize = 1 << TOKEN_BITS;
 /// Ranks are below this.
@@ -132,6 +135,7 @@ impl Pairs {
         match piece {
             [] => {}
             [byte] => out.push(self.bytes[usize::from(*byte)]),
+            _ if piece.len() > 2 * WINDOW => self.merge_windows(piece, WINDOW, long, out),
             _ if piece.len() > SHORT => self.merge_long(piece, long, out),
             _ => self.merge_below(NONE, piece, out),
         }
@@ -205,7 +209,68 @@ impl Pairs {
     }
 
     fn merge_long(&self, piece: &[u8], long: &mut Long, out: &mut Vec<Token>) {
-        let Long { links, queue, places } = long;
+        self.settle(piece, &mut long.links, &mut long.queue, &mut long.places);
+        out.extend(long.links.iter().map(|link| link.token).filter(|&token| token != NONE));
+    }
+
+    /// A piece that is longer than caches are large, a window of so many bytes at a time.
+    ///
+    /// Tokens side by side are those of a text if any two neighbours are those of their own bytes. For
+    /// say that a merge of the text is the first to cross an end of one of them. Until then the bytes
+    /// of the two neighbours there were merged as they are by themselves, since the lowest rank and the
+    /// leftmost place of all are those of the part, too; so that merge is made there as well, and the
+    /// two are not the tokens of their bytes. The neighbours of one window are that by the same
+    /// argument; those where two windows meet are looked at. If they are not, the second window is made
+    /// anew from the token before; and all of the piece at once if that is so too often.
+    fn merge_windows(&self, piece: &[u8], window: usize, long: &mut Long, out: &mut Vec<Token>) {
+        let first = out.len();
+        let Long { links, queue, places, pair, starts } = long;
+        starts.clear();
+        let (mut at, mut tries) = (0, 8 + piece.len() / window);
+        while at < piece.len() {
+            let end = piece.len().min(at + window);
+            self.settle(&piece[at..end], links, queue, places);
+            if let (Some(&start), Some(&left)) = (starts.last(), out.last()) {
+                let start = start as usize;
+                let right = links[0];
+                self.settle(&piece[start..at + right.next as usize], pair, queue, places);
+                let middle = pair[0].next as usize;
+                let is_right = pair.get(middle).is_some_and(|found| found.token == right.token);
+                if middle != at - start || pair[0].token != left || !is_right {
+                    starts.pop();
+                    out.pop();
+                    (at, tries) = (start, tries.saturating_sub(1));
+                    if tries > 0 {
+                        continue;
+                    }
+                }
+            }
+            // The last ones were merged without what follows.
+            let last = if end == piece.len() { links.len() } else { window - window / 8 };
+            let is_start = |&kept: &usize| links.get(kept).is_none_or(|link| link.token != NONE);
+            let kept = (0..=last).rev().find(is_start).unwrap_or(0);
+            if tries == 0 || kept == 0 {
+                out.truncate(first);
+                return self.merge_long(piece, long, out);
+            }
+            for (place, link) in links[..kept].iter().enumerate() {
+                if link.token != NONE {
+                    out.push(link.token);
+                    starts.push((at + place) as u32);
+                }
+            }
+            at += kept;
+        }
+    }
+
+    /// Merges the bytes of a piece of two bytes or more, or of one; what is left stands in `links`.
+    fn settle(
+        &self,
+        piece: &[u8],
+        links: &mut Vec<Link>,
+        queue: &mut Queue,
+        places: &mut Vec<u32>,
+    ) {
         links.clear();
         links.extend(piece.iter().enumerate().map(|(i, &byte)| Link {
             token: self.bytes[usize::from(byte)],
@@ -240,7 +305,6 @@ impl Pairs {
                 }
             }
         }
-        out.extend(links.iter().map(|link| link.token).filter(|&token| token != NONE));
     }
 
     /// The rank of the symbol at `at` and the one after it.
@@ -274,6 +338,10 @@ pub(super) struct Long {
     links: Vec<Link>,
     queue: Queue,
     places: Vec<u32>,
+    /// Two tokens on trial.
+    pair: Vec<Link>,
+    /// Where the tokens begin that are done.
+    starts: Vec<u32>,
 }
 
 /// A symbol of a long piece. One that was merged into its left neighbour has the token `NONE`.
@@ -411,6 +479,11 @@ mod tests {
                     let mut again = Vec::new();
                     pairs.merge_long(&piece, &mut long, &mut again);
                     assert_eq!(again, tokens, "{length}");
+                    for window in [8, 24, 100] {
+                        again.clear();
+                        pairs.merge_windows(&piece, window, &mut long, &mut again);
+                        assert_eq!(again, tokens, "{length} by {window}");
+                    }
                 }
             }
         }
