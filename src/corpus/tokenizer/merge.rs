@@ -182,7 +182,7 @@ impl Pairs {
         }
         let mut there = u64::MAX >> (SHORT - piece.len());
         loop {
-            let best = keys.iter().fold(GONE, |best, &key| best.min(key));
+            let best = least(&keys.as_chunks().0[..piece.len().div_ceil(4)]);
             if best >= limit {
                 break;
             }
@@ -330,6 +330,19 @@ fn key(left: Token, right: Token) -> u64 {
 
 fn mixed(key: u64) -> u64 {
     key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The least of the keys, in words so wide that they are compared one by one: a load of several would
+/// wait for the one that was just written.
+#[inline]
+fn least(keys: &[[u32; 4]]) -> u32 {
+    let mut best = [u64::MAX; 4];
+    for four in keys {
+        for (best, &key) in best.iter_mut().zip(four) {
+            *best = (*best).min(u64::from(key));
+        }
+    }
+    (best[0].min(best[1])).min(best[2].min(best[3])) as u32
 }
 
 /// What the merging of long pieces needs; reused.
