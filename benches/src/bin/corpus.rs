@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Each round makes every tokenizer anew, so that what it keeps from earlier text is cold, and takes
-//! one pass over the documents. Ids and vocabularies are compared before the clock is started.
+//! one pass over the documents. Ids and vocabularies are compared before the clock is started. The rows
+//! `floor/…` have no peers: they say what ours does at least, on text that is slow somewhere, a document
+//! of a quarter of the size each.
 
 #![expect(clippy::unwrap_used, reason = "a peer that does not do its part ends the run")]
 #![expect(clippy::print_stdout, reason = "the table")]
@@ -61,6 +63,13 @@ fn main() {
                 let size: usize = texts.iter().map(String::len).sum();
                 rows(&id, size, arguments.rounds, &mut tokenizers(&ours, &json, &texts, threads));
             }
+        }
+    }
+    for (kind, text) in nasty(bytes / 4) {
+        let id = format!("floor/{kind}");
+        if wanted(&id) {
+            let texts = [text];
+            rows(&id, texts[0].len(), arguments.rounds, &mut [own(&ours, &texts, 1)]);
         }
     }
     for vocab in [4096, 32_768] {
@@ -146,16 +155,7 @@ fn tokenizers<'a>(
     texts: &'a [String],
     threads: usize,
 ) -> Vec<Contender<'a>> {
-    let mut all: Vec<Contender<'a>> = Vec::new();
-    all.push((
-        "ours",
-        Box::new(move || {
-            let make = || (Encoder::default(), Chunk::default(), TokenChunk::default());
-            timed(texts, threads, make, |(encoder, chunk, out), part| {
-                part.iter().map(|text| pass(ours, encoder, chunk, out, text)).sum()
-            })
-        }),
-    ));
+    let mut all = vec![own(ours, texts, threads)];
     all.push((
         "tokenizers_1.0-rc.3",
         Box::new(move || {
@@ -186,6 +186,47 @@ fn tokenizers<'a>(
         }),
     ));
     all
+}
+
+fn own<'a>(ours: &'a Tokenizer, texts: &'a [String], threads: usize) -> Contender<'a> {
+    let make = || (Encoder::default(), Chunk::default(), TokenChunk::default());
+    let encode = move || {
+        timed(texts, threads, make, |(encoder, chunk, out), part| {
+            part.iter().map(|text| pass(ours, encoder, chunk, out, text)).sum()
+        })
+    };
+    ("ours", Box::new(encode))
+}
+
+/// Text that is slow somewhere: long runs, and characters and pieces that do not come again. One
+/// document each, of about so many bytes.
+fn nasty(bytes: usize) -> Vec<(&'static str, String)> {
+    let mut state = 1_u64;
+    let mut below = move |n: u32| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((state >> 33) as u32) % n
+    };
+    let mut of = |first: u32, count: u32| {
+        let mut text = String::new();
+        while text.len() < bytes {
+            text.extend(char::from_u32(first + below(count)));
+        }
+        text
+    };
+    vec![
+        ("letters", of(97, 26)),
+        ("one_letter", "a".repeat(bytes)),
+        ("spaces", " ".repeat(bytes)),
+        ("newlines", "\n".repeat(bytes)),
+        ("digits", of(48, 10)),
+        ("apostrophes", "'s".repeat(bytes / 2)),
+        ("words", of(97, 30).replace(['{', '|', '}', '~'], " ")),
+        ("ascii", of(0, 128)),
+        ("marks", "e\u{301}\u{302}".repeat(bytes / 5)),
+        ("emoji", "👩\u{200d}👩\u{200d}👧\u{200d}👦🏽".repeat(bytes / 33)),
+        ("cjk", of(0x4E00, 0x5000)),
+        ("code_points", of(0, 0x11_0000)),
+    ]
 }
 
 /// As the run does it: a chunk in, its tokens in a reused buffer out.

@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::cache::{Cache, Key};
+use super::cache::{Cache, Draft, Key};
 use super::classes::Classes;
+use super::known::Known;
 use super::merge::{Long, Pairs};
-use super::split::{self, Cut, Modern, Pattern};
+use super::split::{self, Cut, Ends, Modern, Pattern};
 use crate::corpus::Token;
 use crate::corpus::runs::Cuts;
 
@@ -70,6 +71,8 @@ pub struct Bpe {
     /// Pieces that are a token whatever the merges say.
     whole: FxHashMap<Box<[u8]>, Token>,
     longest_whole: usize,
+    /// Short pieces that are one token, these or others.
+    known: Known,
     vocab: usize,
     end: Token,
     /// The file that it was read from, word for word.
@@ -145,8 +148,37 @@ impl Bpe {
     pub(super) fn foreign(made: Foreign) -> Self {
         let Foreign { pattern, spelled, pairs, merges, whole, vocab, end, file } = made;
         let longest_whole = whole.keys().map(|piece| piece.len()).max().unwrap_or(0);
-        let (cuts, pairs) = (pattern.cuts(), pairs.finish());
-        Bpe { pattern, cuts, spelled, pairs, merges, whole, longest_whole, vocab, end, file }
+        let (cuts, pairs, known) = (pattern.cuts(), pairs.finish(), Known::new(&[]));
+        let mut bpe = Bpe {
+            pattern,
+            cuts,
+            spelled,
+            pairs,
+            merges,
+            whole,
+            longest_whole,
+            known,
+            vocab,
+            end,
+            file,
+        };
+        bpe.known = Known::new(&bpe.single());
+        bpe
+    }
+
+    /// The keys of the short tokens that are what their own bytes become.
+    fn single(&self) -> Vec<(Key, Token)> {
+        let (mut long, mut found, mut out) = (Long::default(), Vec::new(), Vec::new());
+        for token in 0..self.spelled.len() as Token {
+            let piece = self.spelled.get(token);
+            let key = Key::of_piece(piece);
+            if !piece.is_empty() && key.is_short() {
+                out.clear();
+                self.encode_piece(piece, &mut long, &mut out);
+                found.extend((out[..] == [token]).then_some((key, token)));
+            }
+        }
+        found
     }
 
     /// How many tokens there are, special ones included.
@@ -204,36 +236,51 @@ impl Bpe {
 
     fn encode_by<C: Cut>(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<Token>) {
         let (classes, bytes) = (Classes::new(text), text.as_bytes());
-        scratch.cache.prepare();
+        let Scratch { long, cache, ends, keys, draft } = scratch;
+        cache.prepare();
         let mut at = 0;
         while at < bytes.len() {
-            let end = C::end(classes, at);
-            let key = Key::of(bytes, at, end);
-            if !scratch.cache.get(key, out) {
-                self.encode_missed(key, &bytes[at..end], scratch, out);
+            let ends = ends.find::<C>(classes, at);
+            cache.call(bytes, at, ends, keys);
+            let (mut next, mut stored) = (0, 0);
+            loop {
+                if draft.is_full() {
+                    draft.flush(out);
+                }
+                next += cache.take(&keys[next..], draft);
+                let Some(&key) = keys.get(next) else { break };
+                if draft.is_full() {
+                    continue;
+                }
+                let start = if next == 0 { at } else { ends[next - 1] as usize };
+                let piece = &bytes[start..ends[next] as usize];
+                next += 1;
+                if cache.take_stored(key, piece, draft) {
+                    stored += 1;
+                } else if let Some(token) = self.known.get(key) {
+                    draft.push_some([token], 1);
+                    cache.put(key, piece, &[token]);
+                } else {
+                    draft.flush(out);
+                    let start = out.len();
+                    self.encode_piece(piece, long, out);
+                    cache.put(key, piece, &out[start..]);
+                }
             }
-            at = end;
+            cache.note(stored, keys.len());
+            at = ends[ends.len() - 1] as usize;
         }
-    }
-
-    /// A piece that is not known by its key.
-    fn encode_missed(&self, key: Key, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
-        if scratch.cache.get_long(piece, out) {
-            return;
-        }
-        let start = out.len();
-        self.encode_piece(piece, scratch, out);
-        scratch.cache.put(key, piece, &out[start..]);
+        draft.flush(out);
     }
 
     /// Adds the tokens of one piece to `out`.
-    pub(super) fn encode_piece(&self, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<Token>) {
+    pub(super) fn encode_piece(&self, piece: &[u8], long: &mut Long, out: &mut Vec<Token>) {
         if piece.len() <= self.longest_whole
             && let Some(&token) = self.whole.get(piece)
         {
             out.push(token);
         } else {
-            self.pairs.merge(piece, &mut scratch.long, out);
+            self.pairs.merge(piece, long, out);
         }
     }
 }
@@ -243,4 +290,7 @@ impl Bpe {
 pub(super) struct Scratch {
     long: Long,
     cache: Cache,
+    ends: Ends,
+    keys: Vec<Key>,
+    draft: Draft,
 }

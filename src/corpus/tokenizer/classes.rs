@@ -46,8 +46,10 @@ const BYTES: [u8; 256] = {
 /// Characters from here on are looked up one by one: they are rare, and hardly any is assigned.
 const TABLED: u32 = 0x4_0000;
 
-static WIDES: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    (0..TABLED).map(|code| char::from_u32(code).map_or(OTHER, class_of)).collect()
+static WIDES: LazyLock<Box<[u8; TABLED as usize]>> = LazyLock::new(|| {
+    let class = |code| char::from_u32(code).map_or(OTHER, class_of);
+    let all: Box<[u8]> = (0..TABLED).map(class).collect();
+    all.try_into().expect("as many as were asked for")
 });
 
 fn class_of(c: char) -> u8 {
@@ -69,7 +71,7 @@ fn class_of(c: char) -> u8 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Classes<'a> {
     pub(super) bytes: &'a [u8],
-    wides: &'static [u8],
+    wides: &'static [u8; TABLED as usize],
 }
 
 impl<'a> Classes<'a> {
@@ -88,19 +90,19 @@ impl<'a> Classes<'a> {
     }
 
     /// [`Self::look`] at a character of several bytes.
+    #[inline]
     fn look_wide(self, at: usize) -> (u8, usize) {
-        let bits = |i: usize| u32::from(self.bytes.get(at + i).map_or(0, |b| b & 0x3F));
-        let lead = u32::from(self.bytes[at]);
-        let (code, length) = match lead {
-            0..0xE0 => ((lead & 0x1F) << 6 | bits(1), 2),
-            0xE0..0xF0 => ((lead & 0x0F) << 12 | bits(1) << 6 | bits(2), 3),
-            _ => ((lead & 0x07) << 18 | bits(1) << 12 | bits(2) << 6 | bits(3), 4),
-        };
-        let class = match self.wides.get(code as usize) {
-            Some(&class) => class,
-            None => char::from_u32(code).map_or(OTHER, class_of),
-        };
-        (class, length)
+        match self.bytes[at..] {
+            [lead @ ..0xE0, second, ..] => (self.wides[code([lead & 0x1F, second])], 2),
+            [lead @ ..0xF0, second, third, ..] => {
+                (self.wides[code([lead & 0x0F, second, third])], 3)
+            }
+            [lead, second, third, fourth, ..] => {
+                (class_far(self.wides, code([lead & 0x07, second, third, fourth])), 4)
+            }
+            // The text is valid: no character is cut off.
+            _ => (OTHER, 1),
+        }
     }
 
     /// The end of the longest stretch of characters of `mask` from `at` on.
@@ -146,6 +148,17 @@ impl<'a> Classes<'a> {
     pub(super) fn is_newline(self, at: usize) -> bool {
         matches!(self.bytes.get(at), Some(b'\r' | b'\n'))
     }
+}
+
+/// The number of a character: the bits of its first byte, and six of each other.
+#[inline]
+fn code<const N: usize>(bytes: [u8; N]) -> usize {
+    bytes.iter().fold(0, |code, byte| code << 6 | usize::from(byte & 0x3F))
+}
+
+fn class_far(wides: &[u8], code: usize) -> u8 {
+    let far = || char::from_u32(code as u32).map_or(OTHER, class_of);
+    wides.get(code).copied().unwrap_or_else(far)
 }
 
 /// How many of the eight bytes, from the first on, are ASCII letters.

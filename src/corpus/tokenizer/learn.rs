@@ -13,9 +13,9 @@
 //! The tables hold the distinct pieces, no other text. Where nothing repeats (one long line without a
 //! space) that is the text itself, a byte for a byte: it is not read again, so it must be somewhere.
 
-use super::bpe::{self, Bpe};
+use super::bpe::Bpe;
 use super::words::{Words, each_word};
-use super::{Place, Tokenizer, TokenizerSpec, encode_spans, split, train};
+use super::{Place, Tokenizer, TokenizerSpec, encode_spans, merge, split, train};
 use crate::corpus::runs::Cuts;
 use crate::corpus::text::decode;
 use crate::corpus::{Chunk, Invalid, Token, TokenChunk, TokenSpan};
@@ -133,7 +133,7 @@ pub struct Expansion {
 impl Expansion {
     fn new(tokenizer: &Tokenizer, table: &Table) -> Self {
         let (mut starts, mut tokens) = (vec![0], Vec::new());
-        let mut scratch = bpe::Scratch::default();
+        let mut scratch = merge::Long::default();
         for (piece, _) in table.iter() {
             match tokenizer {
                 Tokenizer::Words(words) => {

@@ -5,6 +5,7 @@
 //! a queue with a bucket for each rank, so that a piece of n bytes takes n log n steps at worst, and
 //! about n where the pairs of a rank come in order of their places.
 
+use super::known::Likely;
 use crate::corpus::Token;
 
 /// No merge.
@@ -12,6 +13,9 @@ pub(super) const NONE: u32 = u32::MAX;
 
 /// The longest piece, in bytes, that is merged in place: a bit in a word for each.
 pub(super) const SHORT: usize = 64;
+
+/// How many bytes of a longer piece are merged at a time: what that needs stays in a near cache.
+const WINDOW: usize = 4096;
 
 /// Tokens are below this: a pair of them and a rank fill a word.
 pub(super) const MAX_TOKENS: usize = 1 << TOKEN_BITS;
@@ -32,6 +36,8 @@ pub(super) struct Pairs {
     /// (left, right, rank) in one word, with open addressing; a power of two of them.
     slots: Vec<u64>,
     len: usize,
+    /// Of the pairs: most that are asked for have no rank. Not there before [`Self::finish`].
+    likely: Option<Likely>,
     /// What the pair of each rank becomes.
     merged: Vec<Token>,
 }
@@ -40,7 +46,7 @@ impl Pairs {
     /// No pairs yet.
     pub(super) fn new(bytes: [Token; 256]) -> Self {
         let (byte_pairs, slots) = (vec![NONE; 1 << 16], vec![EMPTY; 1 << 10]);
-        Pairs { bytes, byte_pairs, slots, len: 0, merged: Vec::new() }
+        Pairs { bytes, byte_pairs, slots, len: 0, likely: None, merged: Vec::new() }
     }
 
     /// Merges of `rank` give `token`. Ranks without a token may be left out.
@@ -79,6 +85,8 @@ impl Pairs {
 
     /// To be called when all pairs are in.
     pub(super) fn finish(mut self) -> Self {
+        let pairs = self.slots.iter().filter(|&&slot| slot != EMPTY);
+        self.likely = Some(Likely::new(self.len, pairs.map(|slot| mixed(slot >> RANK_BITS))));
         for first in 0..256 {
             for second in 0..256 {
                 let rank = self.get(self.bytes[first], self.bytes[second]);
@@ -88,11 +96,16 @@ impl Pairs {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// The slot that holds a pair, or the empty one where it would stand.
     #[inline]
     fn find(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        let mut at = (mixed(key) >> 32) as usize & mask;
         while self.slots[at] != EMPTY && self.slots[at] >> RANK_BITS != key {
             at = (at + 1) & mask;
         }
@@ -102,7 +115,11 @@ impl Pairs {
     /// The rank of a pair, or [`NONE`].
     #[inline]
     pub(super) fn get(&self, left: Token, right: Token) -> u32 {
-        match self.slots[self.find(key(left, right))] {
+        let key = key(left, right);
+        if self.likely.as_ref().is_some_and(|likely| !likely.has(mixed(key))) {
+            return NONE;
+        }
+        match self.slots[self.find(key)] {
             EMPTY => NONE,
             slot => slot as u32 & ((1 << RANK_BITS) - 1),
         }
@@ -118,19 +135,39 @@ impl Pairs {
         match piece {
             [] => {}
             [byte] => out.push(self.bytes[usize::from(*byte)]),
-            _ => match piece.len() {
-                0..=16 => self.merge_short::<16>(piece, out),
-                17..=32 => self.merge_short::<32>(piece, out),
-                33..=SHORT => self.merge_short::<SHORT>(piece, out),
-                _ => self.merge_long(piece, long, out),
-            },
+            _ if piece.len() > 2 * WINDOW => self.merge_windows(piece, WINDOW, long, out),
+            _ if piece.len() > SHORT => self.merge_long(piece, long, out),
+            _ => self.merge_below(NONE, piece, out),
+        }
+    }
+
+    /// The two tokens that the merges of ranks below this one leave of a short piece; none where they
+    /// leave another number.
+    pub(super) fn halves(&self, rank: u32, piece: &[u8]) -> Option<(Token, Token)> {
+        let mut tokens = Vec::with_capacity(SHORT);
+        if (2..=SHORT).contains(&piece.len()) {
+            self.merge_below(rank, piece, &mut tokens);
+        }
+        match tokens[..] {
+            [left, right] => Some((left, right)),
+            _ => None,
+        }
+    }
+
+    /// Until no pair has a rank below this one. The piece is short, and has two bytes at least.
+    fn merge_below(&self, rank: u32, piece: &[u8], out: &mut Vec<Token>) {
+        match piece.len() {
+            ..=16 => self.merge_short::<16>(rank, piece, out),
+            17..=32 => self.merge_short::<32>(rank, piece, out),
+            _ => self.merge_short::<SHORT>(rank, piece, out),
         }
     }
 
     /// `keys[i]` is the rank of the symbol at `i` and the next one that is still there, above `i`
     /// itself; so the least key is the leftmost of the lowest. `N`: the longest piece.
-    fn merge_short<const N: usize>(&self, piece: &[u8], out: &mut Vec<Token>) {
+    fn merge_short<const N: usize>(&self, below: u32, piece: &[u8], out: &mut Vec<Token>) {
         const GONE: u32 = u32::MAX;
+        let limit = below.saturating_mul(64);
         let (mut tokens, mut keys) = ([0; N], [GONE; N]);
         let at_rank = |rank: u32, at: usize| match rank {
             NONE => GONE,
@@ -145,8 +182,8 @@ impl Pairs {
         }
         let mut there = u64::MAX >> (SHORT - piece.len());
         loop {
-            let best = keys.iter().fold(GONE, |best, &key| best.min(key));
-            if best == GONE {
+            let best = least(&keys.as_chunks().0[..piece.len().div_ceil(4)]);
+            if best >= limit {
                 break;
             }
             let (rank, at) = ((best >> 6) as usize, best as usize & (N - 1));
@@ -172,7 +209,68 @@ impl Pairs {
     }
 
     fn merge_long(&self, piece: &[u8], long: &mut Long, out: &mut Vec<Token>) {
-        let Long { links, queue, places } = long;
+        self.settle(piece, &mut long.links, &mut long.queue, &mut long.places);
+        out.extend(long.links.iter().map(|link| link.token).filter(|&token| token != NONE));
+    }
+
+    /// A piece that is longer than caches are large, a window of so many bytes at a time.
+    ///
+    /// Tokens side by side are those of a text if any two neighbours are those of their own bytes. For
+    /// say that a merge of the text is the first to cross an end of one of them. Until then the bytes
+    /// of the two neighbours there were merged as they are by themselves, since the lowest rank and the
+    /// leftmost place of all are those of the part, too; so that merge is made there as well, and the
+    /// two are not the tokens of their bytes. The neighbours of one window are that by the same
+    /// argument; those where two windows meet are looked at. If they are not, the second window is made
+    /// anew from the token before; and all of the piece at once if that is so too often.
+    fn merge_windows(&self, piece: &[u8], window: usize, long: &mut Long, out: &mut Vec<Token>) {
+        let first = out.len();
+        let Long { links, queue, places, pair, starts } = long;
+        starts.clear();
+        let (mut at, mut tries) = (0, 8 + piece.len() / window);
+        while at < piece.len() {
+            let end = piece.len().min(at + window);
+            self.settle(&piece[at..end], links, queue, places);
+            if let (Some(&start), Some(&left)) = (starts.last(), out.last()) {
+                let start = start as usize;
+                let right = links[0];
+                self.settle(&piece[start..at + right.next as usize], pair, queue, places);
+                let middle = pair[0].next as usize;
+                let is_right = pair.get(middle).is_some_and(|found| found.token == right.token);
+                if middle != at - start || pair[0].token != left || !is_right {
+                    starts.pop();
+                    out.pop();
+                    (at, tries) = (start, tries.saturating_sub(1));
+                    if tries > 0 {
+                        continue;
+                    }
+                }
+            }
+            // The last ones were merged without what follows.
+            let last = if end == piece.len() { links.len() } else { window - window / 8 };
+            let is_start = |&kept: &usize| links.get(kept).is_none_or(|link| link.token != NONE);
+            let kept = (0..=last).rev().find(is_start).unwrap_or(0);
+            if tries == 0 || kept == 0 {
+                out.truncate(first);
+                return self.merge_long(piece, long, out);
+            }
+            for (place, link) in links[..kept].iter().enumerate() {
+                if link.token != NONE {
+                    out.push(link.token);
+                    starts.push((at + place) as u32);
+                }
+            }
+            at += kept;
+        }
+    }
+
+    /// Merges the bytes of a piece of two bytes or more, or of one; what is left stands in `links`.
+    fn settle(
+        &self,
+        piece: &[u8],
+        links: &mut Vec<Link>,
+        queue: &mut Queue,
+        places: &mut Vec<u32>,
+    ) {
         links.clear();
         links.extend(piece.iter().enumerate().map(|(i, &byte)| Link {
             token: self.bytes[usize::from(byte)],
@@ -207,7 +305,6 @@ impl Pairs {
                 }
             }
         }
-        out.extend(links.iter().map(|link| link.token).filter(|&token| token != NONE));
     }
 
     /// The rank of the symbol at `at` and the one after it.
@@ -231,12 +328,33 @@ fn key(left: Token, right: Token) -> u64 {
     u64::from(left) << TOKEN_BITS | u64::from(right)
 }
 
+fn mixed(key: u64) -> u64 {
+    key.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The least of the keys, in words so wide that they are compared one by one: a load of several would
+/// wait for the one that was just written.
+#[inline]
+fn least(keys: &[[u32; 4]]) -> u32 {
+    let mut best = [u64::MAX; 4];
+    for four in keys {
+        for (best, &key) in best.iter_mut().zip(four) {
+            *best = (*best).min(u64::from(key));
+        }
+    }
+    (best[0].min(best[1])).min(best[2].min(best[3])) as u32
+}
+
 /// What the merging of long pieces needs; reused.
 #[derive(Debug, Default)]
 pub(super) struct Long {
     links: Vec<Link>,
     queue: Queue,
     places: Vec<u32>,
+    /// Two tokens on trial.
+    pair: Vec<Link>,
+    /// Where the tokens begin that are done.
+    starts: Vec<u32>,
 }
 
 /// A symbol of a long piece. One that was merged into its left neighbour has the token `NONE`.
@@ -374,6 +492,11 @@ mod tests {
                     let mut again = Vec::new();
                     pairs.merge_long(&piece, &mut long, &mut again);
                     assert_eq!(again, tokens, "{length}");
+                    for window in [8, 24, 100] {
+                        again.clear();
+                        pairs.merge_windows(&piece, window, &mut long, &mut again);
+                        assert_eq!(again, tokens, "{length} by {window}");
+                    }
                 }
             }
         }

@@ -7,16 +7,20 @@
 use super::runs::Cuts;
 use super::{Chunk, Invalid, Token, TokenChunk, TokenSpan, runs, text};
 
+mod ascii;
 pub mod bpe;
 mod cache;
 mod classes;
+mod fetch;
 mod import;
 mod json;
+mod known;
 pub mod learn;
 mod merge;
 mod own;
 mod spec;
 pub mod split;
+mod store;
 mod tiktoken;
 mod train;
 pub mod words;

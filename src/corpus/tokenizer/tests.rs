@@ -205,7 +205,7 @@ fn short_and_long_pieces_are_merged_by_rank() {
         |rng: &mut Rng, n| (0..n).map(|_| ['a', 'b', 'c'][rng.below(3)]).collect::<String>();
     let corpus: Vec<String> = (0..400).map(|_| letters(&mut rng, 12)).collect();
     let Tokenizer::Bpe(bpe) = trained_on("bpe:400", &corpus.join(" ")) else { unreachable!() };
-    let mut scratch = bpe::Scratch::default();
+    let mut scratch = merge::Long::default();
     for length in (1..120).chain([500, 2000]) {
         let piece = letters(&mut rng, length);
         let mut tokens = Vec::new();

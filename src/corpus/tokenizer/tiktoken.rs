@@ -115,17 +115,7 @@ pub(super) fn from_tokens(tokens: &[Option<Box<[u8]>>], pattern: Pattern) -> Res
         let found = whole.get(&[byte][..]);
         *token = *found.ok_or_else(|| format!("the byte {byte:#04x} has no token"))?;
     }
-    let mut pairs = Pairs::new(bytes);
-    for (number, bytes) in tokens.iter().enumerate() {
-        let Some(bytes) = bytes.as_deref().filter(|bytes| bytes.len() > 1) else { continue };
-        pairs.rank(number as u32, number as Token);
-        for at in 1..bytes.len() {
-            let (left, right) = (whole.get(&bytes[..at]), whole.get(&bytes[at..]));
-            if let (Some(&left), Some(&right)) = (left, right) {
-                pairs.insert(left, right, number as u32);
-            }
-        }
-    }
+    let pairs = pairs_of(tokens, &whole, bytes);
     let known = WELL_KNOWN.iter().find(|known| (known.0, known.1) == (pattern, tokens.len()));
     let (end, vocab) = match known {
         Some(&(_, _, end, vocab)) => (end, vocab),
@@ -135,9 +125,50 @@ pub(super) fn from_tokens(tokens: &[Option<Box<[u8]>>], pattern: Pattern) -> Res
     Ok(Bpe::foreign(Foreign { pattern, spelled, pairs, merges, whole, vocab, end, file }))
 }
 
+/// The pairs that are merged: of each token, any two others that spell it side by side.
+///
+/// Hardly any of them is ever met. Say that the merges of lower ranks, among all of these pairs, leave
+/// of a token's own bytes just two tokens. In a longer piece whose merges have not crossed the ends of
+/// these bytes, what was merged within them is the same in the same order, since the lowest rank and
+/// the leftmost place of all are those of the part, too. So the part comes to these two tokens before
+/// any merge of its rank or a higher one, and then becomes the token: no other pair that spells it is
+/// ever there, and only this one is kept.
+fn pairs_of(
+    tokens: &[Option<Box<[u8]>>],
+    whole: &FxHashMap<Box<[u8]>, Token>,
+    bytes: [Token; 256],
+) -> Pairs {
+    let longer = tokens.iter().enumerate().filter_map(|(number, bytes)| {
+        Some((number as Token, bytes.as_deref().filter(|bytes| bytes.len() > 1)?))
+    });
+    let insert_all = |pairs: &mut Pairs, number: Token, bytes: &[u8]| {
+        for at in 1..bytes.len() {
+            let (left, right) = (whole.get(&bytes[..at]), whole.get(&bytes[at..]));
+            if let (Some(&left), Some(&right)) = (left, right) {
+                pairs.insert(left, right, number);
+            }
+        }
+    };
+    let mut all = Pairs::new(bytes);
+    for (number, bytes) in longer.clone() {
+        all.rank(number, number);
+        insert_all(&mut all, number, bytes);
+    }
+    let (all, mut pairs) = (all.finish(), Pairs::new(bytes));
+    for (number, bytes) in longer {
+        pairs.rank(number, number);
+        match all.halves(number, bytes) {
+            Some((left, right)) => pairs.insert(left, right, number),
+            None => insert_all(&mut pairs, number, bytes),
+        }
+    }
+    pairs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::tests::Rng;
 
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -184,6 +215,57 @@ mod tests {
         assert_eq!(encode("abd"), [257, 100]);
         assert_eq!(encode("abcd"), [258], "no pair of tokens makes it");
         assert_eq!((bpe.end_of_document(), bpe.vocab()), (259, 260));
+    }
+
+    /// Merges by the definition: of all neighbours that spell a token, those of the lowest number.
+    fn plainly(tokens: &[Box<[u8]>], piece: &[u8]) -> Vec<Token> {
+        let number = |bytes: &[u8]| tokens.iter().position(|token| **token == *bytes);
+        if let Some(whole) = number(piece) {
+            return vec![whole as Token];
+        }
+        let mut parts: Vec<Vec<u8>> = piece.iter().map(|&byte| vec![byte]).collect();
+        loop {
+            let pairs = parts.windows(2).map(|pair| number(&pair.concat()));
+            let found = pairs.enumerate().filter_map(|(at, number)| Some((number?, at)));
+            let Some((_, at)) = found.min() else { break };
+            let after = parts.remove(at + 1);
+            parts[at].extend(after);
+        }
+        parts.iter().filter_map(|part| Some(number(part)? as Token)).collect()
+    }
+
+    /// Nobody learned these vocabularies: tokens come before their parts, or from parts that are none.
+    #[test]
+    fn pairs_that_are_left_out_are_never_met() {
+        let (mut rng, mut left_out) = (Rng(9), 0);
+        for round in 0..300 {
+            let mut tokens: Vec<Box<[u8]>> = (0..=255_u8).map(|byte| [byte].into()).collect();
+            for _ in 0..20 + round % 60 {
+                let part = |rng: &mut Rng| match rng.below(tokens.len() - 253) {
+                    letter @ 0..3 => tokens[usize::from(b'a') + letter].clone(),
+                    longer => tokens[253 + longer].clone(),
+                };
+                let token: Box<[u8]> = [part(&mut rng), part(&mut rng)].concat().into();
+                if token.len() < 9 && !tokens.contains(&token) {
+                    tokens.insert(256 + rng.below(tokens.len() - 255), token);
+                }
+            }
+            let given: Vec<Option<Box<[u8]>>> = tokens.iter().cloned().map(Some).collect();
+            let bpe = from_tokens(&given, Pattern::Gpt2).unwrap();
+            let is_token = |part: &[u8]| tokens.iter().any(|token| **token == *part);
+            for token in &tokens {
+                let splits = (1..token.len()).map(|at| token.split_at(at));
+                left_out += splits.filter(|(a, b)| is_token(a) && is_token(b)).count();
+            }
+            left_out -= bpe.pairs().len();
+            for length in 1..60 {
+                let piece: Vec<u8> = (0..length).map(|_| b'a' + rng.below(3) as u8).collect();
+                let (mut out, mut long) = (Vec::new(), Default::default());
+                bpe.encode_piece(&piece, &mut long, &mut out);
+                assert_eq!(out, plainly(&tokens, &piece), "{round}");
+            }
+        }
+        assert!(left_out > 500, "{left_out}");
     }
 
     #[test]
