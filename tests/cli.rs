@@ -573,6 +573,7 @@ mod ctrl_c {
             "report.json",
             "settings.json",
             "tokenizer.json",
+            "tokenizer_config.json",
         ];
         let mut outputs = desk.outputs();
         // A run that was quick enough has come to a moment at which it writes.

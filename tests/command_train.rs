@@ -221,6 +221,24 @@ fn inspect_says_what_a_model_a_tokenizer_and_a_text_hold() {
 }
 
 #[test]
+fn export_writes_a_model_that_the_other_commands_take() {
+    let _watchdog = watchdog("export");
+    let desk = Desk::new();
+    desk.done(&format!("train {SMALL} --steps 2 --out out -q"));
+    let said = desk.done("export out --out model");
+    assert!(said.contains("parameters as F32") && said.contains("config.json"), "{said}");
+    let sum = said.lines().find_map(|line| line.strip_prefix("weights_sha256 ")).unwrap();
+    assert_eq!(desk.done("verify model"), format!("whole    model: weights {sum}\n"));
+    let text = |of: &str| desk.done(&format!("generate Once --tokens 8 -q --run {of}"));
+    assert_eq!(text("model"), text("out"));
+    let said = desk.done("export model --out small --dtype bf16");
+    assert!(said.contains("parameters as BF16"), "{said}");
+    assert!(desk.refused(1, "export out --out model").contains("is not empty"));
+    assert!(desk.refused(2, "export out --out x --dtype f64").contains("bf16"));
+    assert!(!desk.path("x").exists());
+}
+
+#[test]
 fn completions_and_manual_pages_name_every_command() {
     let desk = Desk::new();
     for shell in ["bash", "zsh", "fish"] {

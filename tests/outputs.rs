@@ -23,7 +23,7 @@ use twelvefold::report::summary::{
 use twelvefold::report::table;
 use twelvefold::train::checkpoint::{self, Checkpoint, Gpt2Config, LAYOUT, RunState};
 use twelvefold::train::files::{AtomicFile, FileSet, RunFolder, write_atomically};
-use twelvefold::train::safetensors::{Reader, TensorView, sha256_of_file, write};
+use twelvefold::train::safetensors::{Dtype as Kept, Reader, TensorView, sha256_of_file, write};
 
 /// The names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {
@@ -59,7 +59,7 @@ mod the_safetensors_format {
         ];
         let mut bytes = Vec::new();
         let metadata = BTreeMap::from([("step".to_owned(), "7".to_owned())]);
-        let written = write(&mut bytes, &metadata, &tensors).unwrap();
+        let written = write(&mut bytes, &metadata, &tensors, Kept::F32).unwrap();
         assert_eq!(written.bytes, bytes.len() as u64);
 
         let (header, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -86,9 +86,9 @@ mod the_safetensors_format {
         let data = numbers(6);
         let mut tensors = vec![view("b", &[2, 3], &data, true), view("a", &[6], &data, false)];
         let (mut one, mut two) = (Vec::new(), Vec::new());
-        let digest = write(&mut one, &BTreeMap::new(), &tensors).unwrap();
+        let digest = write(&mut one, &BTreeMap::new(), &tensors, Kept::F32).unwrap();
         tensors.reverse();
-        write(&mut two, &BTreeMap::new(), &tensors).unwrap();
+        write(&mut two, &BTreeMap::new(), &tensors, Kept::F32).unwrap();
         assert_eq!(one, two);
         let expected: String = Sha256::digest(&one).iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(digest.sha256, expected);
@@ -109,7 +109,7 @@ mod the_safetensors_format {
         ];
         for tensors in cases {
             let mut out = Vec::new();
-            let error = write(&mut out, &BTreeMap::new(), &tensors).unwrap_err();
+            let error = write(&mut out, &BTreeMap::new(), &tensors, Kept::F32).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(out.is_empty());
         }
@@ -120,7 +120,7 @@ mod the_safetensors_format {
         let data = numbers(100_000);
         let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let tensors = [view("a", &[data.len()], &data, false)];
-        let error = write(&mut full, &BTreeMap::new(), &tensors).unwrap_err();
+        let error = write(&mut full, &BTreeMap::new(), &tensors, Kept::F32).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     }
 
@@ -130,7 +130,8 @@ mod the_safetensors_format {
         let path = folder.path().join("x.safetensors");
         let data = numbers(15);
         let tensors = [view("turned", &[5, 3], &data, true), view("kept", &[15], &data, false)];
-        write(&mut fs::File::create(&path).unwrap(), &BTreeMap::new(), &tensors).unwrap();
+        write(&mut fs::File::create(&path).unwrap(), &BTreeMap::new(), &tensors, Kept::F32)
+            .unwrap();
         let mut reader = Reader::open(&path).unwrap();
         let mut out = vec![0.0; 15];
         for (name, transpose) in [("turned", true), ("kept", false)] {
@@ -331,6 +332,7 @@ mod a_checkpoint {
         let checkpoint = Checkpoint {
             config: CONFIG,
             tokenizer: "{\"version\": \"1.0\"}",
+            tokenizer_config: "{\"model_max_length\": 16}",
             weights: &weights,
             first: &moments,
             second: &moments,
@@ -417,6 +419,7 @@ mod a_checkpoint {
                 let checkpoint = Checkpoint {
                     config: CONFIG,
                     tokenizer: "{}",
+                    tokenizer_config: "{}",
                     weights,
                     first,
                     second,

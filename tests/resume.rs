@@ -407,8 +407,8 @@ mod a_checkpoint {
             .map(|name| options.out.join(name))
             .map(|path| (path.clone(), fs::read(path).unwrap()))
             .collect();
-        let (optimizer, good) = &kept[2];
-        let text = String::from_utf8(kept[3].1.clone()).unwrap();
+        let (optimizer, good) = &kept[3];
+        let text = String::from_utf8(kept[4].1.clone()).unwrap();
         let digest = sha256_of_file(optimizer).unwrap();
         let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap());
         let mut rng = chance::Rng(31);

@@ -182,8 +182,9 @@ pub fn results(report: &RunReport, out: &Path) -> String {
         let _ = writeln!(text, "peak memory {}", units::bytes(peak));
     }
     let _ = writeln!(text, "outputs in {}:", out.display());
-    let _ = writeln!(text, "  model.safetensors config.json tokenizer.json optimizer.safetensors");
-    let _ = writeln!(text, "  report.json settings.json metrics.jsonl samples.jsonl");
+    let _ = writeln!(text, "  model.safetensors config.json tokenizer.json tokenizer_config.json");
+    let _ = writeln!(text, "  optimizer.safetensors settings.json");
+    let _ = writeln!(text, "  report.json metrics.jsonl samples.jsonl");
     text
 }
 

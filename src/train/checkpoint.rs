@@ -3,11 +3,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `tokenizer.json` | the tokenizer |
+//! | `tokenizer_config.json` | how Hugging Face's `AutoTokenizer` is to take it: without this file it would take each one for a GPT-2's |
 //! | `model.safetensors` | the weights, named and shaped as Hugging Face's GPT-2 loads them |
 //! | `optimizer.safetensors` | AdamW's moments and where the run stands |
-//! | `config.json` | the shape of the model and the digests of the other three; without it no tool takes the folder for a model |
+//! | `config.json` | the shape of the model and the digests of the other four; without it no tool takes the folder for a model |
 //!
-//! They change together ([`FileSet`], with `config.json` as the key): all four are written beside
+//! They change together ([`FileSet`], with `config.json` as the key): all five are written beside
 //! the previous ones and synced first, so that a full disk costs nothing that was there; then
 //! `config.json` goes, the others are put in place, and `config.json` comes last. A crash in
 //! between leaves a folder without `config.json`, which no tool opens, and which
@@ -32,8 +33,8 @@
 //!
 //! # `config.json`
 //! What Hugging Face's GPT-2 wants to know, and under `twelvefold_sha256` the SHA-256 of each of the
-//! other three files. Its own text is a function of these numbers, so that [`verify`] finds any
-//! changed byte of the set. The four names are fixed: nothing that stands in a file becomes a path.
+//! other four files. Its own text is a function of these numbers, so that [`verify`] finds any
+//! changed byte of the set. The five names are fixed: nothing that stands in a file becomes a path.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,13 +43,19 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::files::{FileSet, Layout};
-use super::safetensors::{self, Reader, TensorView, Written, sha256_hex, sha256_of_file};
+use super::files::{AtomicFile, FileSet, Layout};
+use super::safetensors::{self, Dtype, Reader, TensorView, Written, sha256_hex, sha256_of_file};
 use crate::error::Error;
 
 /// The files of a checkpoint, in the order in which they are written.
 pub const LAYOUT: Layout = Layout {
-    names: &["tokenizer.json", "model.safetensors", "optimizer.safetensors", "config.json"],
+    names: &[
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "config.json",
+    ],
     stale: &["report.json"],
 };
 
@@ -56,7 +63,7 @@ pub const LAYOUT: Layout = Layout {
 pub(super) const DIGESTS: &str = "twelvefold_sha256";
 
 /// The digests of all files of a set but the key, in the order of [`LAYOUT`].
-type Digests = [String; 3];
+type Digests = [String; 4];
 
 /// More bytes than this are no `config.json` of ours.
 const MAX_CONFIG: u64 = 1 << 16;
@@ -114,12 +121,12 @@ impl Gpt2Config {
             end_of_document: u32::try_from(number("eos_token_id")?).ok()?,
         };
         config.width.checked_mul(4)?;
-        let digest = |name: &str| Some(value.get(DIGESTS)?.get(name)?.as_str()?.to_owned());
-        let [tokenizer, model, optimizer, _] = *LAYOUT.names else { return None };
-        Some((config, [digest(tokenizer)?, digest(model)?, digest(optimizer)?]))
+        let digest = |name: &&str| Some(value.get(DIGESTS)?.get(*name)?.as_str()?.to_owned());
+        let digests: Option<Vec<String>> = LAYOUT.names.iter().take(4).map(digest).collect();
+        Some((config, digests?.try_into().ok()?))
     }
 
-    fn value(&self) -> Value {
+    pub(super) fn value(&self) -> Value {
         json!({
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",
@@ -201,6 +208,8 @@ pub struct Checkpoint<'a> {
     pub config: Gpt2Config,
     /// The text of `tokenizer.json`.
     pub tokenizer: &'a str,
+    /// The text of `tokenizer_config.json`.
+    pub tokenizer_config: &'a str,
     /// The weights, by the names and (in the file) shapes of [`Gpt2Config::tensors`].
     pub weights: &'a [TensorView<'a>],
     /// The first moments, named and shaped as the weights.
@@ -229,6 +238,7 @@ pub struct Checkpoint<'a> {
 /// let checkpoint = Checkpoint {
 ///     config,
 ///     tokenizer: "{}",
+///     tokenizer_config: "{}",
 ///     weights: &tensors,
 ///     first: &tensors,
 ///     second: &tensors,
@@ -254,17 +264,23 @@ pub fn save(folder: impl AsRef<Path>, checkpoint: &Checkpoint<'_>) -> Result<Wri
         .flat_map(|(prefix, tensors)| tensors.iter().map(move |t| (prefix, t)))
         .map(|(prefix, t)| TensorView { name: format!("{prefix}.{}", t.name), ..t.clone() })
         .collect();
-    let [tokenizer, model, optimizer, key] = *LAYOUT.names else {
-        return Err(Error::input("a checkpoint has four files", ""));
+    let [tokenizer, of_tokenizer, model, optimizer, key] = *LAYOUT.names else {
+        return Err(Error::input("a checkpoint has five files", ""));
     };
     let mut set = FileSet::new(folder, LAYOUT);
-    set.stage(tokenizer, |file| file.write_all(checkpoint.tokenizer.as_bytes()))?;
-    let written =
-        set.stage(model, |file| safetensors::write(file, &BTreeMap::new(), checkpoint.weights))?;
+    let texts = [checkpoint.tokenizer, checkpoint.tokenizer_config];
+    for (name, text) in [tokenizer, of_tokenizer].into_iter().zip(texts) {
+        set.stage(name, |file| file.write_all(text.as_bytes()))?;
+    }
+    let none = BTreeMap::new();
+    let write = |metadata, tensors| {
+        move |file: &mut AtomicFile| safetensors::write(file, metadata, tensors, Dtype::F32)
+    };
+    let written = set.stage(model, write(&none, checkpoint.weights))?;
     let metadata = state_metadata(checkpoint.state, &written.sha256);
-    let moments = set.stage(optimizer, |file| safetensors::write(file, &metadata, &moments))?;
-    let text = sha256_hex(checkpoint.tokenizer.as_bytes());
-    let config = config.with_digests(&[text, written.sha256.clone(), moments.sha256]);
+    let moments = set.stage(optimizer, write(&metadata, &moments))?;
+    let [first, second] = texts.map(|text| sha256_hex(text.as_bytes()));
+    let config = config.with_digests(&[first, second, written.sha256.clone(), moments.sha256]);
     set.stage(key, |file| file.write_all(config.as_bytes()))?;
     set.commit()?;
     Ok(written)
@@ -335,7 +351,7 @@ pub fn verify(folder: impl AsRef<Path>) -> Result<Verified, Error> {
     }
     let optimizer = folder.join("optimizer.safetensors");
     let (state, weights_sha256) = run_state(&Reader::open(&optimizer)?)?;
-    if weights_sha256 != digests[1] {
+    if weights_sha256 != digests[2] {
         return Err(damaged(&optimizer, "it belongs to other weights"));
     }
     Ok(Verified { config, state, weights_sha256 })

@@ -14,6 +14,8 @@ use super::files::exists;
 use super::inputs;
 use super::model::Model;
 use super::options::Options;
+use super::safetensors::sha256_of_file;
+use super::save::TOKENIZER_CONFIG;
 use super::shape;
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec};
 use crate::corpus::{Chunk, Summary};
@@ -27,8 +29,8 @@ use crate::report::{RunReport, units};
 pub enum Found {
     /// A run or a checkpoint.
     Model(Box<Verified>),
-    /// A GPT-2 model of others.
-    Foreign(Box<Model>),
+    /// A model alone: an exported one, or a GPT-2 of others.
+    Alone(Box<Model>),
     /// A tokenizer, and where it stands.
     Tokenizer(PathBuf, Box<Tokenizer>),
     /// Text that a run could train on: all of it was read.
@@ -55,9 +57,9 @@ pub enum Found {
 pub fn inspect(options: &Options) -> Result<Found, Error> {
     if let [path] = &*options.paths {
         if path.is_dir() && exists(&path.join("config.json"))? {
-            return Ok(match shape::read(path)?.digests.is_empty() {
-                true => Found::Foreign(Box::new(Model::open(path)?)),
-                false => Found::Model(Box::new(verify(path)?)),
+            return Ok(match is_checkpoint(path)? {
+                false => Found::Alone(Box::new(Model::open(path)?)),
+                true => Found::Model(Box::new(verify(path)?)),
             });
         }
         let spec = path.to_str().filter(|_| path.is_file()).map(str::parse::<TokenizerSpec>);
@@ -76,7 +78,7 @@ pub fn inspect(options: &Options) -> Result<Found, Error> {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Found::Foreign(model) => {
+            Found::Alone(model) => {
                 sizes(f, model.config())?;
                 let tokenizer = model.tokenizer().map_or("without", |_| "with");
                 writeln!(f, "  {tokenizer} a tokenizer.json that is read")?;
@@ -120,17 +122,34 @@ fn sizes(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
     writeln!(f, "  vocabulary {vocab}")
 }
 
-/// A checkpoint that was looked at.
+/// Whether a folder with a `config.json` is meant to hold what a resume needs. A damaged one is.
+fn is_checkpoint(folder: &Path) -> Result<bool, Error> {
+    let digests = shape::read(folder)?.digests;
+    Ok(digests.contains_key(OPTIMIZER) || exists(&folder.join(OPTIMIZER))?)
+}
+
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// A model that was looked at.
 #[derive(Debug)]
 pub struct Checked {
     /// Where it lies.
     pub folder: PathBuf,
     /// What it holds, or how it differs from what was written.
-    pub found: Result<Verified, Error>,
+    pub found: Result<Whole, Error>,
 }
 
-/// Checks every byte of a run's outputs and of each of its checkpoints, or of one checkpoint: each file's
-/// SHA-256, and that the report speaks of these weights.
+/// A model whose every byte is as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The step after which it was saved; none of an exported model.
+    pub step: Option<u64>,
+    /// SHA-256 of `model.safetensors`.
+    pub weights_sha256: String,
+}
+
+/// Checks every byte of a run's outputs and of each of its checkpoints, of one checkpoint or of an exported
+/// model: each file's SHA-256, and that the report speaks of these weights.
 ///
 /// ```
 /// use twelvefold::train::inspect::verify_run;
@@ -152,24 +171,44 @@ pub fn verify_run(folder: &Path) -> Result<Vec<Checked>, Error> {
         let what = format!("{} holds no checkpoint", folder.display());
         return Err(Error::input(what, "give the folder that a run had as --out"));
     }
-    let check = |folder: PathBuf| {
-        let found = verify(&folder).and_then(|found| same_report(&folder, found));
-        Checked { folder, found }
-    };
+    let check = |folder: PathBuf| Checked { found: whole(&folder), folder };
     Ok(folders.into_iter().map(check).collect())
 }
 
+fn whole(folder: &Path) -> Result<Whole, Error> {
+    let Ok(false) = is_checkpoint(folder) else {
+        let Verified { state, weights_sha256, .. } = verify(folder)?;
+        same_report(folder, &weights_sha256)?;
+        return Ok(Whole { step: Some(state.step), weights_sha256 });
+    };
+    // The other two were checked where it was opened.
+    let model = Model::open(folder)?;
+    let path = folder.join(TOKENIZER_CONFIG);
+    let written = shape::read(folder)?.digests;
+    if !model.is_verified() {
+        let what = format!("{} holds no digests to check", folder.join("config.json").display());
+        return Err(Error::input(what, "only what was written here has them"));
+    }
+    match written.get(TOKENIZER_CONFIG) {
+        Some(digest) if *digest != sha256_of_file(&path)? => {
+            let what = format!("{} is not as it was written", path.display());
+            Err(Error::input(what, "export the model again"))
+        }
+        _ => Ok(Whole { step: None, weights_sha256: model.weights_sha256().to_owned() }),
+    }
+}
+
 /// The report, where there is one, is of these weights.
-fn same_report(folder: &Path, found: Verified) -> Result<Verified, Error> {
+fn same_report(folder: &Path, weights_sha256: &str) -> Result<(), Error> {
     if exists(&folder.join(REPORT))? {
         let said = report_of(folder)?.weights_sha256;
-        if said != found.weights_sha256 {
+        if said != weights_sha256 {
             let path = folder.join(REPORT);
             let what = format!("{} speaks of other weights: {said}", path.display());
             return Err(Error::input(what, ""));
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 pub(super) const REPORT: &str = "report.json";

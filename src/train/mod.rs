@@ -29,6 +29,7 @@ mod resume;
 mod run;
 pub mod safetensors;
 pub mod sample;
+mod save;
 mod saver;
 pub mod schedule;
 mod shape;

@@ -18,8 +18,8 @@ use crate::error::Error;
 use crate::model::{Config, Layout};
 use crate::sync::Arc;
 
-const WEIGHTS: &str = "model.safetensors";
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const WEIGHTS: &str = "model.safetensors";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 
 /// A trained model: its sizes, its weights, its tokenizer.
 ///

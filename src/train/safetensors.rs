@@ -1,5 +1,5 @@
-//! The safetensors format: a writer of f32 that streams, and a reader of f32, f16 and bf16 that trusts
-//! nothing.
+//! The safetensors format: a writer that streams and a reader that trusts nothing, both of f32, f16 and
+//! bf16.
 //!
 //! A file is the length of its header (u64, little-endian), the header (JSON, padded with spaces
 //! so that the data begins at a multiple of 8) and the data. The header maps each tensor's name to
@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +21,79 @@ use crate::error::Error;
 
 /// The largest header that is read; the same as in the format's own reader.
 const MAX_HEADER: u64 = 100_000_000;
+
+/// How a number is kept.
+///
+/// ```
+/// use twelvefold::train::safetensors::Dtype;
+/// assert_eq!((Dtype::default(), Dtype::Bf16.name()), (Dtype::F32, "BF16"));
+/// assert!(Dtype::Bf16.holds(1e30) && !Dtype::F16.holds(1e30));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Dtype {
+    /// IEEE 754 binary32, as it is computed.
+    #[default]
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+}
+
+impl Dtype {
+    /// Its name in a file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "F32",
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+        }
+    }
+
+    /// Whether a number, rounded to the nearest, is still one.
+    pub fn holds(self, value: f32) -> bool {
+        match self {
+            Dtype::F32 => value.is_finite(),
+            Dtype::F16 => f16::from_f32(value).is_finite(),
+            Dtype::Bf16 => bf16::from_f32(value).is_finite(),
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        [Dtype::F32, Dtype::F16, Dtype::Bf16].into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::Bf16 => 2,
+        }
+    }
+
+    /// The next values of a file. Every f16 and bf16 is an f32, so nothing is rounded.
+    fn read(self, file: &mut impl Read, out: &mut [f32]) -> io::Result<()> {
+        if self == Dtype::F32 {
+            file.read_exact(bytemuck::cast_slice_mut(out))?;
+            for value in out {
+                *value = f32::from_bits(u32::from_le(value.to_bits()));
+            }
+            return Ok(());
+        }
+        let mut narrow = vec![0_u16; out.len().min(BLOCK)];
+        for block in out.chunks_mut(BLOCK) {
+            let narrow = &mut narrow[..block.len()];
+            file.read_exact(bytemuck::cast_slice_mut(narrow))?;
+            for (value, bits) in block.iter_mut().zip(narrow) {
+                let bits = u16::from_le(*bits);
+                *value = match self {
+                    Dtype::Bf16 => bf16::from_bits(bits).to_f32(),
+                    _ => f16::from_bits(bits).to_f32(),
+                };
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A tensor to write.
 ///
@@ -62,17 +136,19 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Writes a file. `metadata` gets `"format": "pt"` added: without it some readers refuse the file.
+/// Writes a file, each number rounded to the nearest of `dtype`. `metadata` gets `"format": "pt"` added:
+/// without it some readers refuse the file.
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use twelvefold::train::safetensors::{Reader, TensorView, sha256_of_file, write};
+/// use twelvefold::train::safetensors::{Dtype, Reader, TensorView, sha256_of_file, write};
 ///
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("w.safetensors");
 /// let (name, shape, data) = ("w".to_owned(), vec![2, 2], &[1.0, 2.0, 3.0, 4.0][..]);
 /// let tensor = TensorView { name, shape, data, transpose: false };
-/// let written = write(&mut std::fs::File::create(&path)?, &BTreeMap::new(), &[tensor])?;
+/// let mut file = std::fs::File::create(&path)?;
+/// let written = write(&mut file, &BTreeMap::new(), &[tensor], Dtype::F32)?;
 /// assert_eq!(written.sha256, sha256_of_file(&path)?);
 ///
 /// let mut reader = Reader::open(&path)?;
@@ -90,16 +166,17 @@ pub fn write(
     out: &mut dyn Write,
     metadata: &BTreeMap<String, String>,
     tensors: &[TensorView<'_>],
+    dtype: Dtype,
 ) -> io::Result<Written> {
     let mut sorted: Vec<&TensorView<'_>> = tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let header = header(metadata, &sorted)?;
+    let header = header(metadata, &sorted, dtype)?;
     let mut out = Hashing { out, hash: Sha256::new(), bytes: 0 };
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    let mut buffer = Vec::new();
+    let mut buffers = Buffers::default();
     for tensor in sorted {
-        write_data(&mut out, tensor, &mut buffer)?;
+        write_data(&mut out, tensor, dtype, &mut buffers)?;
     }
     Ok(Written { sha256: hex(&out.hash.finalize()), bytes: out.bytes })
 }
@@ -124,7 +201,11 @@ enum HeaderValue {
 
 const METADATA: &str = "__metadata__";
 
-fn header(metadata: &BTreeMap<String, String>, sorted: &[&TensorView<'_>]) -> io::Result<Vec<u8>> {
+fn header(
+    metadata: &BTreeMap<String, String>,
+    sorted: &[&TensorView<'_>],
+    dtype: Dtype,
+) -> io::Result<Vec<u8>> {
     let refuse = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     let mut metadata = metadata.clone();
     metadata.insert("format".to_owned(), "pt".to_owned());
@@ -138,9 +219,9 @@ fn header(metadata: &BTreeMap<String, String>, sorted: &[&TensorView<'_>]) -> io
         if tensor.transpose && shape.len() != 2 {
             return refuse(format!("{name} {shape:?} is not a matrix to transpose"));
         }
-        let end = offset + 4 * tensor.data.len() as u64;
+        let end = offset + dtype.bytes() * tensor.data.len() as u64;
         let entry = Entry {
-            dtype: "F32".to_owned(),
+            dtype: dtype.name().to_owned(),
             shape: tensor.file_shape(),
             data_offsets: [offset, end],
         };
@@ -159,33 +240,61 @@ const COLUMNS: usize = 16;
 /// Floats that are converted together.
 const BLOCK: usize = 16 * 1024;
 
+/// What numbers pass through on their way out.
+#[derive(Default)]
+struct Buffers {
+    columns: Vec<f32>,
+    wide: Vec<u32>,
+    narrow: Vec<u16>,
+}
+
 fn write_data(
     out: &mut impl Write,
     tensor: &TensorView<'_>,
-    buffer: &mut Vec<u32>,
+    dtype: Dtype,
+    buffers: &mut Buffers,
 ) -> io::Result<()> {
-    let bits = |value: &f32| value.to_bits().to_le();
+    let Buffers { columns: gathered, wide, narrow } = buffers;
+    let mut write = |values: &[f32]| {
+        values.chunks(BLOCK).try_for_each(|block| write_values(out, block, dtype, wide, narrow))
+    };
     if !tensor.transpose {
-        for block in tensor.data.chunks(BLOCK) {
-            buffer.clear();
-            buffer.extend(block.iter().map(bits));
-            out.write_all(bytemuck::cast_slice(buffer))?;
-        }
-        return Ok(());
+        return write(tensor.data);
     }
     let (rows, columns) = (tensor.shape[0], tensor.shape[1]);
     for first in (0..columns).step_by(COLUMNS) {
         let count = COLUMNS.min(columns - first);
-        buffer.clear();
-        buffer.resize(count * rows, 0);
+        gathered.clear();
+        gathered.resize(count * rows, 0.0);
         for (r, row) in tensor.data.chunks_exact(columns).enumerate() {
             for (c, value) in row[first..first + count].iter().enumerate() {
-                buffer[c * rows + r] = bits(value);
+                gathered[c * rows + r] = *value;
             }
         }
-        out.write_all(bytemuck::cast_slice(buffer))?;
+        write(gathered)?;
     }
     Ok(())
+}
+
+fn write_values(
+    out: &mut impl Write,
+    values: &[f32],
+    dtype: Dtype,
+    wide: &mut Vec<u32>,
+    narrow: &mut Vec<u16>,
+) -> io::Result<()> {
+    let values = values.iter();
+    narrow.clear();
+    match dtype {
+        Dtype::F32 => {
+            wide.clear();
+            wide.extend(values.map(|value| value.to_bits().to_le()));
+            return out.write_all(bytemuck::cast_slice(wide));
+        }
+        Dtype::F16 => narrow.extend(values.map(|value| f16::from_f32(*value).to_bits().to_le())),
+        Dtype::Bf16 => narrow.extend(values.map(|value| bf16::from_f32(*value).to_bits().to_le())),
+    }
+    out.write_all(bytemuck::cast_slice(narrow))
 }
 
 /// Hashes and counts what goes through.
@@ -317,7 +426,7 @@ impl Reader {
         let Some(entry) = self.tensors.get(name) else {
             return Err(refuse(&self.path, format!("there is no tensor {name}")));
         };
-        let float = Float::of(&entry.dtype);
+        let float = Dtype::of(&entry.dtype);
         let fits = elements(&entry.shape) == Some(out.len() as u64);
         let Some(float) = float.filter(|_| fits && (!transpose || entry.shape.len() == 2)) else {
             let found = format!("{} {:?}", entry.dtype, entry.shape);
@@ -339,63 +448,6 @@ impl Reader {
         }
         Ok(())
     }
-}
-
-/// The types that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Float {
-    F32,
-    /// IEEE 754 binary16.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
-}
-
-impl Float {
-    fn of(dtype: &str) -> Option<Self> {
-        match dtype {
-            "F32" => Some(Float::F32),
-            "F16" => Some(Float::F16),
-            "BF16" => Some(Float::Bf16),
-            _ => None,
-        }
-    }
-
-    /// The next values of a file. Every f16 and bf16 is an f32, so nothing is rounded.
-    fn read(self, file: &mut impl Read, out: &mut [f32]) -> io::Result<()> {
-        let wider = match self {
-            Float::F32 => {
-                file.read_exact(bytemuck::cast_slice_mut(out))?;
-                for value in out {
-                    *value = f32::from_bits(u32::from_le(value.to_bits()));
-                }
-                return Ok(());
-            }
-            Float::F16 => half,
-            Float::Bf16 => |bits: u16| f32::from_bits(u32::from(bits) << 16),
-        };
-        let mut narrow = vec![0_u16; out.len().min(BLOCK)];
-        for block in out.chunks_mut(BLOCK) {
-            let narrow = &mut narrow[..block.len()];
-            file.read_exact(bytemuck::cast_slice_mut(narrow))?;
-            for (value, bits) in block.iter_mut().zip(narrow) {
-                *value = wider(u16::from_le(*bits));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The value of an f16.
-fn half(bits: u16) -> f32 {
-    let sign = u32::from(bits & 0x8000) << 16;
-    let (exponent, fraction) = (u32::from(bits >> 10 & 0x1f), u32::from(bits & 0x3ff));
-    f32::from_bits(match exponent {
-        // Without an exponent of its own: a multiple of 2^-24, which an f32 holds exactly.
-        0 => sign | (fraction as f32 * (1.0 / 16_777_216.0)).to_bits(),
-        31 => sign | 0x7f80_0000 | fraction << 13,
-        _ => sign | (exponent + 127 - 15) << 23 | fraction << 13,
-    })
 }
 
 type Parsed = (BTreeMap<String, Entry>, BTreeMap<String, String>);
@@ -433,28 +485,4 @@ fn parse(header: &[u8], data: u64) -> Result<Parsed, String> {
         return Err(format!("its tensors take {covered} bytes, its data {data}"));
     }
     Ok((tensors, metadata))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::half;
-
-    /// All 65,536, by the formula in f64.
-    #[test]
-    fn every_f16_becomes_the_f32_of_its_value() {
-        for bits in 0..=u16::MAX {
-            let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-            let magnitude = match exponent {
-                0 => fraction * 2f64.powi(-24),
-                31 if fraction == 0.0 => f64::INFINITY,
-                31 => f64::NAN,
-                _ => (1.0 + fraction / 1024.0) * 2f64.powi(exponent - 15),
-            };
-            let found = half(bits);
-            assert_eq!(found.is_sign_negative(), bits >> 15 == 1, "{bits:#06x}");
-            let same =
-                f64::from(found.abs()) == magnitude || (found.is_nan() && magnitude.is_nan());
-            assert!(same, "{bits:#06x}: {found} for {magnitude}");
-        }
-    }
 }

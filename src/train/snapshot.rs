@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use super::checkpoint::{Checkpoint, Gpt2Config, RunState, Verified, save};
 use super::safetensors::{Reader, TensorView, Written, sha256_hex};
-use crate::corpus::tokenizer::Tokenizer;
+use crate::corpus::tokenizer::{Tokenizer, words};
 use crate::error::Error;
 use crate::model::{Config, Layout, Tensor};
 use crate::spheres::Spheres;
@@ -28,7 +30,9 @@ pub(super) fn write(
             v[range].copy_from_slice(&tile_v[part]);
         }
     });
-    let text = text_of(tokenizer);
+    let json = tokenizer.to_json();
+    let of_tokenizer = tokenizer_config(&json, tokenizer.end_of_document(), config.context);
+    let text = text(&json);
     spheres.with_params(|params| {
         let checkpoint = Checkpoint {
             config: Gpt2Config {
@@ -40,6 +44,7 @@ pub(super) fn write(
                 end_of_document: tokenizer.end_of_document(),
             },
             tokenizer: &text,
+            tokenizer_config: &of_tokenizer,
             weights: &views(&layout, params),
             first: &views(&layout, &m),
             second: &views(&layout, &v),
@@ -49,9 +54,38 @@ pub(super) fn write(
     })
 }
 
+fn text(json: &Value) -> String {
+    format!("{json:#}\n")
+}
+
 /// The text of `tokenizer.json`.
 pub(super) fn text_of(tokenizer: &Tokenizer) -> String {
-    format!("{:#}\n", tokenizer.to_json())
+    text(&tokenizer.to_json())
+}
+
+/// The text of `tokenizer_config.json`: the reader that takes a `tokenizer.json` as it stands, the tokens
+/// that have a meaning, and how many tokens the model looks back.
+pub(super) fn tokenizer_config(tokenizer: &Value, end: u32, context: usize) -> String {
+    let added = || tokenizer["added_tokens"].as_array().into_iter().flatten();
+    let end = added().find(|token| token["id"] == end).map(|token| &token["content"]);
+    let named = |name: &str| added().map(|t| &t["content"]).find(|content| **content == name);
+    let mut config = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context,
+        "clean_up_tokenization_spaces": false,
+    });
+    let meanings = [
+        ("bos_token", end),
+        ("eos_token", end),
+        ("unk_token", named(words::SPECIALS[1])),
+        ("pad_token", named(words::SPECIALS[0])),
+    ];
+    for (meaning, token) in meanings {
+        if let Some(token) = token {
+            config[meaning] = token.clone();
+        }
+    }
+    text(&config)
 }
 
 /// SHA-256 of the text of `tokenizer.json`.
@@ -59,7 +93,7 @@ pub(super) fn digest(tokenizer: &Tokenizer) -> String {
     sha256_hex(text_of(tokenizer).as_bytes())
 }
 
-fn views<'a>(layout: &Layout, values: &'a [f32]) -> Vec<TensorView<'a>> {
+pub(super) fn views<'a>(layout: &Layout, values: &'a [f32]) -> Vec<TensorView<'a>> {
     let view = |tensor: &Tensor| TensorView {
         name: tensor.name.clone(),
         shape: tensor.shape.clone(),

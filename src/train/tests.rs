@@ -313,6 +313,7 @@ fn assert_outputs_fit(options: &Options, result: &Result<RunReport, Error>) {
                 "report.json",
                 "settings.json",
                 "tokenizer.json",
+                "tokenizer_config.json",
             ];
             let names: Vec<&String> = files.keys().filter(|name| *name != SAMPLES).collect();
             assert_eq!(names, expected);

@@ -5,7 +5,8 @@
     venv/bin/python tests/clients/hugging_face.py
 
 Ours there, for each kind of tokenizer, the outputs of a run and one of its checkpoints: they load with no key missing
-or unexpected, AutoTokenizer (for words PreTrainedTokenizerFast) gives the same ids, and the logits differ by 1e-4 at most. Theirs here: a
+or unexpected, AutoTokenizer gives the same ids, and the logits differ by 1e-4 at most; what `twelvefold export`
+writes of it in f32, f16 and bf16 loads too and computes the same. Theirs here: a
 GPT-2 of random weights, in f32, f16 and bf16; our logits are its, and the first loss of a run that begins
 with it is PyTorch's, within 5e-6. Exit 1 at the first difference.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 import tokenizers
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [
@@ -59,11 +60,7 @@ def ours_there(folder, tokenizer, words):
     bad = {name: list(keys) for name, keys in info.items() if keys}
     check(f"{tokenizer}: loads as {type(model).__name__}", not bad, bad or "")
     same_logits(tokenizer, folder, model.float().eval(), 1e-4)
-    if words:
-        # AutoTokenizer takes a GPT-2's tokenizer for a byte-level BPE, whatever its file says.
-        theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), eos_token="[EOS]")
-    else:
-        theirs = AutoTokenizer.from_pretrained(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
     for text in TEXTS:
         found, expected = theirs.encode(text, add_special_tokens=False), client("encode", folder, text=text)
         check(f"{tokenizer}: ids of {text[:12]!r}", found == expected, "" if found == expected else f"{found} {expected}")
@@ -75,6 +72,22 @@ def ours_there(folder, tokenizer, words):
     ids = theirs("the", return_tensors="pt", add_special_tokens=False)
     out = model.generate(**ids, max_new_tokens=5, min_new_tokens=5, do_sample=False, pad_token_id=0)
     check(f"{tokenizer}: generate", out.shape[1] == ids["input_ids"].shape[1] + 5)
+
+
+NAMES = {"f32": "torch.float32", "f16": "torch.float16", "bf16": "torch.bfloat16"}
+
+
+def exported(out, folder):
+    for dtype in ("f32", "f16", "bf16"):
+        to = folder / f"{out.name}-{dtype}"
+        done = subprocess.run([ROOT / "target/debug/twelvefold", "export", out, "--out", to, "--dtype", dtype])
+        check(f"{out.name}: export in {dtype}", done.returncode == 0)
+        model, info = AutoModelForCausalLM.from_pretrained(to, output_loading_info=True)
+        bad = {name: list(keys) for name, keys in info.items() if keys}
+        check(f"{out.name}: loads in {model.dtype}", not bad and str(model.dtype) == NAMES[dtype], bad or "")
+        same_logits(f"{out.name} in {dtype}", to, model.float().eval(), 1e-4)
+        theirs, ours = AutoTokenizer.from_pretrained(to), client("encode", to, text=TEXTS[0])
+        check(f"{out.name}: ids", theirs.encode(TEXTS[0], add_special_tokens=False) == ours)
 
 
 def theirs_here(folder):
@@ -107,6 +120,7 @@ def main():
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, tokenizers {tokenizers.__version__}")
     build = ["cargo", "build", "-q", "--locked", "-p", "twelvefold-oracles", "--example", "client"]
     subprocess.run(build, cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "-q", "--locked", "-p", "twelvefold"], cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for tokenizer in ("bytes", "bpe:320", "words:60"):
@@ -114,6 +128,7 @@ def main():
             losses = client("train", out, tokenizer)["losses"]
             check(f"{tokenizer}: a run", losses[-1] < losses[0], f"from {losses[0]:.3f} to {losses[-1]:.3f}")
             ours_there(out, tokenizer, tokenizer.startswith("words"))
+            exported(out, folder)
             ours_there(out / "checkpoints/step-0000000020", f"{tokenizer}, checkpoint", tokenizer.startswith("words"))
         theirs_here(folder)
     print("all agree")

@@ -45,9 +45,11 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Says what a run, a checkpoint, a tokenizer or a text holds
     Inspect(Inspect),
+    /// Writes a model alone, as transformers and other tools of Hugging Face's load it
+    Export(Export),
     /// Checks that every file of a run and of its checkpoints is as it was written
     Verify {
-        /// Folder of a run, or of one checkpoint
+        /// Folder of a run, of one checkpoint, or of an exported model
         #[arg(value_name = "DIR", default_value_os_t = Options::default().out)]
         run: PathBuf,
     },
@@ -168,6 +170,29 @@ pub(crate) enum For {
 pub(crate) struct Inspect {
     #[command(flatten)]
     pub(crate) inputs: TextFlags,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// Folder of a run, of a checkpoint, or of a GPT-2 from Hugging Face
+    #[arg(value_name = "DIR", default_value_os_t = Options::default().out)]
+    pub(crate) run: PathBuf,
+    /// The folder that it is written to
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// How the weights are kept: as they are computed, or rounded to half as many bytes
+    #[arg(long, value_enum, default_value_t = Kept::F32)]
+    pub(crate) dtype: Kept,
+    /// Replace a model that is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Kept {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Args, Debug)]

@@ -25,8 +25,9 @@ pub(crate) fn verify(run: &Path) -> Result<String, Error> {
     for Checked { folder, found } in &checked {
         match found {
             Ok(found) => {
-                let (step, sum) = (found.state.step, &found.weights_sha256);
-                let _ = writeln!(text, "whole    {}: step {step}, weights {sum}", folder.display());
+                let step = found.step.map_or(String::new(), |step| format!("step {step}, "));
+                let sum = &found.weights_sha256;
+                let _ = writeln!(text, "whole    {}: {step}weights {sum}", folder.display());
             }
             Err(error) => {
                 let _ = writeln!(text, "damaged  {}: {error}", folder.display());

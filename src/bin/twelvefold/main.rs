@@ -45,6 +45,7 @@ fn answer(command: Command) -> Result<String, Error> {
         Command::Eval(eval) => model::eval(eval),
         Command::Tokenize(tokenize) => text::tokenize(tokenize),
         Command::Explain(explain) => text::explain(explain),
+        Command::Export(export) => model::export(&export),
         Command::Inspect(inspect) => look::inspect(inspect),
         Command::Verify { run } => look::verify(&run),
         Command::Report(report) => look::report(report),

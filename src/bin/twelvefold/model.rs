@@ -1,4 +1,4 @@
-//! `generate` and `eval`.
+//! `generate`, `eval` and `export`.
 
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 
@@ -9,11 +9,12 @@ use twelvefold::report::units;
 use twelvefold::train::evaluate::{Evaluation, evaluate};
 use twelvefold::train::generate::{Ended, Generator, Settings};
 use twelvefold::train::model::Model;
+use twelvefold::train::safetensors::Dtype;
 use twelvefold::train::{Cancel, Options};
 
 use twelvefold::sync::cores;
 
-use super::arguments::{Eval, Generate};
+use super::arguments::{Eval, Export, Generate, Kept};
 use super::text::say_some;
 
 /// More bytes than this are no prompt.
@@ -101,5 +102,28 @@ pub(crate) fn eval(flags: Eval) -> Result<String, Error> {
     Ok(format!(
         "loss {loss:.4} nats a token, perplexity {perplexity:.2}, {bits_per_byte:.4} bits a byte\n\
          {tokens} tokens, {bytes} bytes, {documents} documents\n"
+    ))
+}
+
+pub(crate) fn export(Export { run, out, dtype, overwrite }: &Export) -> Result<String, Error> {
+    let dtype = match dtype {
+        Kept::F32 => Dtype::F32,
+        Kept::F16 => Dtype::F16,
+        Kept::Bf16 => Dtype::Bf16,
+    };
+    let model = Model::open(run)?;
+    let written = model.save(out, dtype, *overwrite)?;
+    let (parameters, bytes) =
+        (units::count(model.parameters() as f64), units::bytes(written.bytes));
+    let tokenizer = match model.tokenizer() {
+        Some(_) => "tokenizer.json tokenizer_config.json",
+        None => "no tokenizer: the model was opened without",
+    };
+    Ok(format!(
+        "{parameters} parameters as {}, {bytes}\nweights_sha256 {}\noutputs in {}:\n  \
+         model.safetensors config.json {tokenizer}\n",
+        dtype.name(),
+        written.sha256,
+        out.display(),
     ))
 }
