@@ -254,11 +254,15 @@ struct MachineFlags {
 ///
 /// assert!(Arguments::parse_from(["program", "-q"]).show.quiet);
 /// ```
-#[derive(Args, Debug, Clone, Copy)]
+#[derive(Args, Debug, Clone, Copy, Default)]
 pub struct ShowFlags {
     /// Errors only
     #[arg(short, long)]
     pub quiet: bool,
+    /// A run on the whole screen, where stdout is a terminal
+    #[cfg(feature = "tui")]
+    #[arg(long, conflicts_with_all = ["quiet", "log_format"])]
+    pub tui: bool,
     /// Lines for people or one JSON object each
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text,
           hide_possible_values = true, hide_short_help = true)]
@@ -273,9 +277,10 @@ pub struct ShowFlags {
 ///
 /// assert_eq!(LogFormat::from_str("json", false), Ok(LogFormat::Json));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// A bar on a terminal, lines elsewhere.
+    #[default]
     Text,
     /// An object a line.
     Json,

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
+#[cfg(feature = "tui")]
+use super::dashboard::Dashboard;
 use super::flags::{LogFormat, ShowFlags};
+use super::signals::Heard;
 use super::{complain, say, view};
 use crate::report::{Observer, Progress, RunReport, metrics, table, units};
 
@@ -25,13 +28,15 @@ const QUIET: Duration = Duration::from_secs(10);
 /// use twelvefold::cli::terminal::Terminal;
 /// use twelvefold::report::{Observer, Progress};
 ///
-/// let mut terminal = Terminal::new(ShowFlags { quiet: true, log_format: LogFormat::Text }, 100);
+/// let mut terminal = Terminal::new(ShowFlags { quiet: true, ..ShowFlags::default() }, 100);
 /// terminal.step(&Progress { step: 1, steps: 100, ..Progress::default() });
 /// ```
 #[derive(Debug)]
 pub struct Terminal {
     show: ShowFlags,
     bar: ProgressBar,
+    #[cfg(feature = "tui")]
+    dashboard: Option<Dashboard>,
     /// Steps between two lines.
     interval: u64,
     last_line: Instant,
@@ -50,22 +55,54 @@ impl Terminal {
         bar.set_style(
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
         );
-        Self { show, bar, interval: steps.div_ceil(20).max(1), last_line: Instant::now() }
+        #[cfg(feature = "tui")]
+        let wants = is_terminal && show.tui;
+        Self {
+            show,
+            bar,
+            // Where the terminal cannot be had, the bar is there.
+            #[cfg(feature = "tui")]
+            dashboard: wants.then(|| Dashboard::new(steps).ok()).flatten(),
+            interval: steps.div_ceil(20).max(1),
+            last_line: Instant::now(),
+        }
     }
 
-    /// Says something on stderr, above the bar, from another thread.
+    /// Says on stderr, above the bar, that a signal came, from another thread. A dashboard goes where the run
+    /// is to stop.
     ///
     /// ```
-    /// use twelvefold::cli::flags::{LogFormat, ShowFlags};
+    /// use twelvefold::cli::flags::ShowFlags;
+    /// use twelvefold::cli::signals::Heard;
     /// use twelvefold::cli::terminal::Terminal;
     ///
-    /// let terminal = Terminal::new(ShowFlags { quiet: false, log_format: LogFormat::Text }, 1);
+    /// let terminal = Terminal::new(ShowFlags::default(), 1);
     /// let announce = terminal.announcer();
-    /// std::thread::spawn(move || announce("a signal came")).join().unwrap();
+    /// std::thread::spawn(move || announce(Heard::Save)).join().unwrap();
     /// ```
-    pub fn announcer(&self) -> impl Fn(&str) + Send + use<> {
+    pub fn announcer(&self) -> impl Fn(Heard) + Send + use<> {
         let bar = self.bar.clone();
-        move |text| bar.suspend(|| complain(&format!("{text}\n")))
+        #[cfg(feature = "tui")]
+        let shown = self.dashboard.as_ref().map(Dashboard::shown);
+        move |heard| {
+            #[cfg(feature = "tui")]
+            if let Some(shown) = &shown {
+                if heard == Heard::Save && shown.is_up() {
+                    return;
+                }
+                shown.leave();
+            }
+            bar.suspend(|| complain(&format!("{}\n", heard.words())));
+        }
+    }
+
+    /// The dashboard, while it has the screen.
+    fn screen(&mut self) -> Option<&mut dyn Observer> {
+        #[cfg(feature = "tui")]
+        if let Some(dashboard) = self.dashboard.as_mut().filter(|dashboard| dashboard.is_up()) {
+            return Some(dashboard);
+        }
+        None
     }
 
     /// The run has ended: takes the bar away and shows what came out, with the outputs in `out`.
@@ -76,7 +113,7 @@ impl Terminal {
     /// use twelvefold::cli::terminal::Terminal;
     /// use twelvefold::report::RunReport;
     ///
-    /// let terminal = Terminal::new(ShowFlags { quiet: false, log_format: LogFormat::Json }, 100);
+    /// let terminal = Terminal::new(ShowFlags { log_format: LogFormat::Json, ..ShowFlags::default() }, 100);
     /// terminal.end(&RunReport::default(), Path::new("run"));
     /// ```
     pub fn end(&self, report: &RunReport, out: &Path) {
@@ -97,9 +134,11 @@ impl Terminal {
     /// use twelvefold::cli::flags::{LogFormat, ShowFlags};
     /// use twelvefold::cli::terminal::Terminal;
     ///
-    /// Terminal::new(ShowFlags { quiet: false, log_format: LogFormat::Text }, 1).clear();
+    /// Terminal::new(ShowFlags::default(), 1).clear();
     /// ```
     pub fn clear(&self) {
+        #[cfg(feature = "tui")]
+        self.dashboard.iter().for_each(Dashboard::leave);
         self.bar.finish_and_clear();
     }
 
@@ -139,10 +178,16 @@ impl Terminal {
 
 impl Observer for Terminal {
     fn plan(&mut self, text: &str) {
+        if let Some(screen) = self.screen() {
+            return screen.plan(text);
+        }
         self.line("plan", text);
     }
 
     fn step(&mut self, progress: &Progress) {
+        if let Some(screen) = self.screen() {
+            return screen.step(progress);
+        }
         if !self.bar.is_hidden() {
             self.bar.set_message(view::lines(progress));
             let left = |seconds| format!("{} left", units::seconds(seconds));
@@ -159,6 +204,9 @@ impl Observer for Terminal {
     }
 
     fn validated(&mut self, progress: &Progress) {
+        if let Some(screen) = self.screen() {
+            return screen.validated(progress);
+        }
         if self.is_json() {
             return self.object("validated", &numbers(progress));
         }
@@ -168,10 +216,22 @@ impl Observer for Terminal {
     }
 
     fn note(&mut self, text: &str) {
+        if let Some(screen) = self.screen() {
+            return screen.note(text);
+        }
         self.line("note", text);
     }
 
+    fn sample_at(&mut self, step: u64, text: &str) {
+        if let Some(screen) = self.screen() {
+            screen.sample_at(step, text);
+        }
+    }
+
     fn sample(&mut self, text: &str) {
+        if let Some(screen) = self.screen() {
+            return screen.sample(text);
+        }
         if self.is_json() {
             return self.line("sample", text);
         }
