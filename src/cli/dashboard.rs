@@ -22,7 +22,7 @@ const FRAME: Duration = Duration::from_millis(50);
 
 /// The screen while a run goes.
 #[derive(Debug)]
-pub struct Dashboard {
+pub(super) struct Dashboard {
     screen: Terminal<CrosstermBackend<Stdout>>,
     view: View,
     drawn: Option<Instant>,
@@ -50,11 +50,8 @@ impl Shown {
 }
 
 impl Dashboard {
-    /// Takes the whole screen, for a run of so many steps.
-    ///
-    /// # Errors
-    /// The terminal cannot be written to.
-    pub fn new(steps: u64) -> io::Result<Self> {
+    /// Takes the whole screen, for a run of so many steps. An error where the terminal cannot be written to.
+    pub(super) fn new(steps: u64) -> io::Result<Self> {
         execute!(io::stdout(), EnterAlternateScreen)?;
         let shown = Shown(Arc::new(AtomicBool::new(true)));
         let options = TerminalOptions { viewport: Viewport::Fullscreen };

@@ -5,15 +5,14 @@
 //! | [`flags`] | the flags of a training run |
 //! | [`settings`] | flags over environment over a file over defaults |
 //! | [`view`] | a moment of a run as lines under the bar |
-//! | [`terminal`] | what a run tells, as a bar, as lines or as JSON |
-//! | `dashboard` | a run on the whole screen, with the feature `tui` |
+//! | [`terminal`] | what a run tells, as a bar, as lines or as JSON; with the feature `tui`, on the whole screen |
 //! | [`signals`] | Ctrl-C, SIGTERM and SIGUSR1 |
 //!
 //! Only here, and in the program itself, something is printed. Exit codes: 0 done, 1 failed, 2 a setting
 //! was refused, 130 stopped by Ctrl-C or SIGTERM ([`code_of`]).
 
 #[cfg(feature = "tui")]
-pub mod dashboard;
+mod dashboard;
 pub mod flags;
 #[cfg(feature = "tui")]
 mod panels;
