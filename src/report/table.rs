@@ -183,7 +183,7 @@ pub fn results(report: &RunReport, out: &Path) -> String {
     }
     let _ = writeln!(text, "outputs in {}:", out.display());
     let _ = writeln!(text, "  model.safetensors config.json tokenizer.json optimizer.safetensors");
-    let _ = writeln!(text, "  report.json settings.json metrics.jsonl samples.jsonl");
+    let _ = writeln!(text, "  report.html report.json settings.json metrics.jsonl samples.jsonl");
     text
 }
 

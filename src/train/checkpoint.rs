@@ -11,7 +11,8 @@
 //! the previous ones and synced first, so that a full disk costs nothing that was there; then
 //! `config.json` goes, the others are put in place, and `config.json` comes last. A crash in
 //! between leaves a folder without `config.json`, which no tool opens, and which
-//! [`FileSet::recover`] completes. `report.json` describes the previous set and goes with it.
+//! [`FileSet::recover`] completes. `report.json` and `report.html` describe the previous set and
+//! go with it.
 //!
 //! # `model.safetensors`
 //! `transformer.wte.weight` (V, C), `transformer.wpe.weight` (T, C), for each layer i
@@ -49,7 +50,7 @@ use crate::error::Error;
 /// The files of a checkpoint, in the order in which they are written.
 pub const LAYOUT: Layout = Layout {
     names: &["tokenizer.json", "model.safetensors", "optimizer.safetensors", "config.json"],
-    stale: &["report.json"],
+    stale: &["report.json", "report.html"],
 };
 
 /// Where `config.json` holds the digests.
