@@ -108,7 +108,7 @@ impl Chart {
         }
         parts.extend([line("axis", (left, foot), (end, foot))]);
         parts.extend([label("unit", (6.0, above - 12.0), &self.unit)]);
-        parts.extend([label("unit", (end + 8.0, foot + 17.0), "step")]);
+        parts.extend([label("unit", (end + 28.0, foot + 17.0), "step")]);
         for &mark in &self.marks {
             let (x, _) = self.place(mark, 0.0);
             let tip = element("title", [text(&format!("resumed after step {mark}"))]);
@@ -195,7 +195,7 @@ impl Bars {
             parts.extend([line("grid", (x, 4.0), (x, foot))]);
             parts.extend([label("middle", (x, foot + 17.0), words)]);
         }
-        parts.extend([label("unit", (end + 8.0, foot + 17.0), self.unit)]);
+        parts.extend([label("unit", (end + 20.0, foot + 17.0), self.unit)]);
         for (at, bar) in self.bars.iter().enumerate() {
             let y = 8.0 + row * at as f64;
             parts.extend([label("end name", (left - 8.0, y + 18.0), &bar.name)]);

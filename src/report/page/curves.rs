@@ -100,7 +100,7 @@ fn smoothed(
     match curve.means(PARTS) {
         None => (vec![series(class.0, drawn(curve, 1.0), label)], String::new()),
         Some((width, means)) => {
-            let note = format!("pale: each step; strong: means of {} steps", grouped(width));
+            let note = format!("pale: each step; strong: means of {}", grouped(width));
             (vec![series(class.1, drawn(curve, 1.0), ""), series(class.0, means, label)], note)
         }
     }
@@ -126,7 +126,7 @@ fn levels(report: &RunReport) -> Vec<(f64, &'static str)> {
         return Vec::new();
     };
     let all = [
-        (report.unigram_bits_per_byte, "single tokens"),
+        (report.unigram_bits_per_byte, "singles"),
         (report.bigram_bits_per_byte, "pairs"),
         (report.floor_bits_per_byte, "floor"),
     ];
@@ -146,7 +146,14 @@ fn loss(report: &RunReport, metrics: &Metrics) -> Chart {
 }
 
 fn loss_log(report: &RunReport, metrics: &Metrics) -> Chart {
-    let ((series, _), mut levels) = (losses(metrics), levels(report));
+    let ((mut series, _), mut levels) = (losses(metrics), levels(report));
+    // Of the first steps, which have most of the room here, there is no mean.
+    if let Some(means) = series.iter_mut().find(|series| series.class == "a") {
+        let first = means.points.first().map_or(0.0, |(step, _)| *step);
+        let mut all = drawn(&metrics.loss, 1.0);
+        all.retain(|(step, _)| *step < first);
+        means.points.splice(0..0, all);
+    }
     levels.retain(|(_, name)| *name == "floor");
     let y = Axis::log(values(&series).chain(levels.iter().map(|(level, _)| *level)));
     let x = Axis::log_steps(last_step(report, metrics));
