@@ -217,9 +217,9 @@ impl Bars {
         let keys = self.legend.iter().map(|(class, name)| {
             let class = format!("swatch {class}");
             let swatch = with("span", &[("class", &class)], []);
-            with("span", &[("class", "key")], [swatch, text(name)])
+            [text(" "), with("span", &[("class", "key")], [swatch, text(name)])]
         });
-        let note = [text(&self.note)].into_iter().chain(keys).collect();
+        let note = [text(&self.note)].into_iter().chain(keys.flatten()).collect();
         let words = format!("{}, as bars. The numbers stand in the table beside it.", self.title);
         figure(self.title, note, svg(&words, foot + 26.0, parts))
     }
