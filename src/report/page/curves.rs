@@ -267,18 +267,21 @@ fn moments(metrics: &Metrics) -> Markup {
     table("Some moments", &header, metrics.moments().into_iter().map(row).collect())
 }
 
+/// How the values of a curve are shown.
+type Shown = fn(Option<f64>) -> Markup;
+
 /// The ends of each curve, of all steps and not of those drawn alone.
 fn reached(metrics: &Metrics) -> Markup {
-    let loss = |value| digits(value, 4);
-    let curves: [(&str, &Curve, &dyn Fn(Option<f64>) -> Markup); 6] = [
-        ("training loss", &metrics.loss, &loss),
-        ("validation loss", &metrics.val_loss, &loss),
-        ("learning rate", &metrics.lr, &four),
-        ("gradient norm", &metrics.grad_norm, &four),
-        ("tokens/s", &metrics.tokens_per_second, &speed_of),
-        ("memory", &metrics.memory, &bytes),
+    let loss: Shown = |value| digits(value, 4);
+    let curves: [(&str, &Curve, Shown); 6] = [
+        ("training loss", &metrics.loss, loss),
+        ("validation loss", &metrics.val_loss, loss),
+        ("learning rate", &metrics.lr, four),
+        ("gradient norm", &metrics.grad_norm, four),
+        ("tokens/s", &metrics.tokens_per_second, speed_of),
+        ("memory", &metrics.memory, bytes),
     ];
-    let row = |(name, curve, shown): (&str, &Curve, &dyn Fn(Option<f64>) -> Markup)| {
+    let row = |(name, curve, shown): (&str, &Curve, Shown)| {
         let (low, high, last) = (curve.lowest()?, curve.highest()?, curve.last()?);
         Some(vec![
             text(name),
