@@ -570,6 +570,7 @@ mod ctrl_c {
             "metrics.jsonl",
             "model.safetensors",
             "optimizer.safetensors",
+            "report.html",
             "report.json",
             "settings.json",
             "tokenizer.json",

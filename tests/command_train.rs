@@ -140,6 +140,13 @@ fn a_run_leaves_its_settings_which_begin_the_same_run_again() {
     };
     assert_eq!(report("out").weights_sha256, report("again").weights_sha256);
     assert!(desk.done("report out").contains("outputs in out:"));
+    assert_eq!(desk.done("report out --html page.html"), "page.html is the page of out\n");
+    assert!(
+        fs::read(desk.path("page.html")).unwrap()
+            == fs::read(desk.path("out/report.html")).unwrap()
+    );
+    assert!(desk.refused(1, "report out --html out/report.json").contains("is no page"));
+    desk.refused(2, "report out --json --html page.html");
 }
 
 #[test]

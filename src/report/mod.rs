@@ -5,6 +5,7 @@
 //! | [`summary`] | the run in numbers, as `report.json` holds it |
 //! | [`table`] | the same as text tables |
 //! | [`progress`] | one moment of a run as a line |
+//! | `page` | the run as a page, as `report.html` holds it |
 //! | [`metrics`] | the numbers of each step, as `metrics.jsonl` holds them |
 //! | [`bottleneck`] | which stage holds the others back |
 //! | [`units`] | numbers as people read them |
@@ -13,6 +14,7 @@
 
 pub mod bottleneck;
 pub mod metrics;
+pub(crate) mod page;
 pub mod progress;
 pub mod summary;
 pub mod table;

@@ -12,7 +12,8 @@
 //! the previous ones and synced first, so that a full disk costs nothing that was there; then
 //! `config.json` goes, the others are put in place, and `config.json` comes last. A crash in
 //! between leaves a folder without `config.json`, which no tool opens, and which
-//! [`FileSet::recover`] completes. `report.json` describes the previous set and goes with it.
+//! [`FileSet::recover`] completes. `report.json` and `report.html` describe the previous set and
+//! go with it.
 //!
 //! # `model.safetensors`
 //! `transformer.wte.weight` (V, C), `transformer.wpe.weight` (T, C), for each layer i
@@ -56,7 +57,7 @@ pub const LAYOUT: Layout = Layout {
         "optimizer.safetensors",
         "config.json",
     ],
-    stale: &["report.json"],
+    stale: &["report.json", "report.html"],
 };
 
 /// Where `config.json` holds the digests.

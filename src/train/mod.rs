@@ -22,6 +22,7 @@ mod lines;
 pub mod model;
 pub mod options;
 mod outcome;
+pub mod page;
 mod ranges;
 mod receive;
 mod records;

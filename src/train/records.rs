@@ -60,7 +60,7 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The run has ended well.
+    /// The run has ended well: all that was written is in the files.
     pub(super) fn end(mut self) {
         for (log, name) in [(self.metrics.take(), METRICS), (self.samples.take(), SAMPLES)] {
             if let Some(Err(error)) = log.map(StepLog::end) {

@@ -10,7 +10,7 @@ use super::records::Records;
 use super::resume::{Begin, Search};
 use super::standing::Digests;
 use super::training::{First, Training};
-use super::{files, finish, init, inputs, snapshot};
+use super::{files, finish, init, inputs, page, snapshot};
 use crate::corpus::Source;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
@@ -97,6 +97,7 @@ pub fn run(
         Begin::Over(report, bytes) => {
             files::write_atomically(out.join("report.json"), &bytes)?;
             Records::restore(out);
+            page::leave(out, observer);
             return Ok(*report);
         }
     };
@@ -121,6 +122,8 @@ pub fn run(
     }
     let report = finish::finish(options, &folder, trained, results, &mut records)?;
     records.end();
+    // After its records, which it tells of.
+    page::leave(out, observer);
     checkpoints.remove_foreign()?;
     Ok(report)
 }

@@ -310,6 +310,7 @@ fn assert_outputs_fit(options: &Options, result: &Result<RunReport, Error>) {
                 "metrics.jsonl",
                 "model.safetensors",
                 "optimizer.safetensors",
+                "report.html",
                 "report.json",
                 "settings.json",
                 "tokenizer.json",

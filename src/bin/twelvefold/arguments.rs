@@ -53,7 +53,7 @@ pub(crate) enum Command {
         #[arg(value_name = "DIR", default_value_os_t = Options::default().out)]
         run: PathBuf,
     },
-    /// Shows the tables of a run again
+    /// Shows the tables of a run again, or makes its page
     Report(Report),
     /// Writes completions for a shell to stdout
     Completions {
@@ -203,4 +203,7 @@ pub(crate) struct Report {
     /// The same as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Make the page of the run anew, as this file
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) html: Option<PathBuf>,
 }

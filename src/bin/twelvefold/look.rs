@@ -7,6 +7,7 @@ use twelvefold::Error;
 use twelvefold::report::table;
 use twelvefold::train::Options;
 use twelvefold::train::inspect::{Checked, Found, inspect as look_at, report_of, verify_run};
+use twelvefold::train::page::write as write_page;
 
 use super::arguments::{Inspect, Report};
 use super::text::say_left_out;
@@ -43,7 +44,11 @@ pub(crate) fn verify(run: &Path) -> Result<String, Error> {
     Err(Error::input(what, "train --resume takes the newest that is whole"))
 }
 
-pub(crate) fn report(Report { run, json }: Report) -> Result<String, Error> {
+pub(crate) fn report(Report { run, json, html }: Report) -> Result<String, Error> {
+    if let Some(file) = html {
+        write_page(&run, &file)?;
+        return Ok(format!("{} is the page of {}\n", file.display(), run.display()));
+    }
     let report = report_of(&run)?;
     Ok(if json { report.to_json() } else { table::all(&report, &run) })
 }
