@@ -48,7 +48,7 @@ impl Axis {
         let (low, high) = range(values.into_iter().filter(|value| *value > 0.0));
         let (low, high) = if low > 0.0 { (low, high) } else { (1.0, 10.0) };
         // Fewer digits where there are many decades.
-        let decades = (high / low).log10();
+        let decades = high.log10() - low.log10();
         let digits: &[f64] = match () {
             () if decades < 0.5 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
             () if decades < 2.2 => &[1.0, 2.0, 5.0],
@@ -79,7 +79,10 @@ impl Axis {
     pub(super) fn place(&self, value: f64) -> f64 {
         let place = match self.log {
             false => (value - self.from) / (self.to - self.from),
-            true => (value.max(f64::MIN_POSITIVE) / self.from).ln() / (self.to / self.from).ln(),
+            true => {
+                let from = self.from.ln();
+                (value.max(f64::MIN_POSITIVE).ln() - from) / (self.to.ln() - from)
+            }
         };
         if place.is_finite() { place.clamp(0.0, 1.0) } else { 0.0 }
     }
