@@ -6,6 +6,7 @@
 //! | [`table`] | the same as text tables |
 //! | [`progress`] | one moment of a run as a line |
 //! | [`metrics`] | the numbers of each step, as `metrics.jsonl` holds them |
+//! | [`tensorboard`], [`prometheus`] | the same numbers in the forms of others |
 //! | [`bottleneck`] | which stage holds the others back |
 //! | [`units`] | numbers as people read them |
 //!
@@ -14,8 +15,10 @@
 pub mod bottleneck;
 pub mod metrics;
 pub mod progress;
+pub mod prometheus;
 pub mod summary;
 pub mod table;
+pub mod tensorboard;
 pub mod units;
 
 pub use progress::Progress;
