@@ -104,6 +104,31 @@ fn a_mixture_may_stand_in_the_file() {
 }
 
 #[test]
+fn an_address_is_a_port_of_this_machine_or_given_in_full_wherever_it_stands() {
+    let desk = Desk::new();
+    let printed = |text: &str| desk.done(&format!("train {text} --print-config"));
+    let line = "prometheus = \"127.0.0.1:9464\"\n";
+    let flags = printed("--prometheus 9464 --tensorboard");
+    assert!(flags.contains(line) && flags.contains("tensorboard = true\n"), "{flags}");
+    desk.write("again.toml", &flags);
+    assert_eq!(printed("--config again.toml"), flags);
+    for (given, address) in [("9464", "127.0.0.1:9464"), ("\"[::1]:0\"", "[::1]:0")] {
+        desk.write("my.toml", format!("prometheus = {given}\n"));
+        assert!(printed("--config my.toml").contains(&format!("prometheus = \"{address}\"\n")));
+        assert!(printed("--config my.toml --prometheus 9464").contains(line), "flag before file");
+    }
+    let mut command = desk.command("train --print-config");
+    command.env("TWELVEFOLD_PROMETHEUS", "0.0.0.0:80").env("TWELVEFOLD_TENSORBOARD", "true");
+    let printed = stdout(command.output().unwrap());
+    assert!(printed.contains("prometheus = \"0.0.0.0:80\"\n"), "{printed}");
+    assert!(printed.contains("tensorboard = true\n"), "{printed}");
+    for wrong in ["localhost:9464", ":9464", "65536", "0.0.0.0", "-1"] {
+        let message = desk.refused(2, &format!("train --prometheus={wrong}"));
+        assert!(message.contains("give a port such as 9464"), "{message}");
+    }
+}
+
+#[test]
 fn a_wrong_setting_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
     let desk = Desk::new();
     let cases = [
@@ -114,6 +139,7 @@ fn a_wrong_setting_in_the_file_is_refused_with_its_line_and_what_is_allowed() {
         ("layers = 0\n", "--layers 0 (my.toml, line 1)", "from 1 to 96"),
         ("resume = true\n", "my.toml, line 1", "resume is no setting of a run: give --resume"),
         ("mix = [\"a\"]\n", "my.toml, line 1", "give PATH=WEIGHT"),
+        ("prometheus = \"here\"\n", "my.toml, line 1", "prometheus: give a port such as"),
         ("steps = \n", "my.toml", "line 1"),
     ];
     for (text, place, what) in cases {
@@ -250,7 +276,9 @@ fn completions_and_manual_pages_name_every_command() {
     let desk = Desk::new();
     for shell in ["bash", "zsh", "fish"] {
         let text = desk.done(&format!("completions {shell}"));
-        assert!(text.contains("checkpoint-every") && text.contains("explain"), "{shell}");
+        for word in ["checkpoint-every", "explain", "tensorboard", "prometheus"] {
+            assert!(text.contains(word), "{word} for {shell}");
+        }
     }
     assert!(desk.done("man").contains("tokenize"));
     assert!(desk.done("man train").contains("micro\\-batches"));

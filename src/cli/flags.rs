@@ -3,6 +3,7 @@
 //! Defaults and ranges are those of [`crate::train::options`]. The name of a flag's field is that of its
 //! [`Options`] field: [`super::settings`] looks up by it whether the user gave it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -11,8 +12,8 @@ use crate::sync::cores;
 use crate::train::options::{
     BAD_RECORDS, BATCH, CHECKPOINT_EVERY, CHECKPOINT_MINUTES, CONTEXT, EVAL_INTERVAL, HEADS,
     KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES, Options, SEED, SHUFFLE_WINDOW, SPHERES, STEPS,
-    TOKENIZERS, WARMUP, WIDTH, parse_amount, parse_rate, parse_share, parse_size, parse_tokenizer,
-    parse_weighted,
+    TOKENIZERS, WARMUP, WIDTH, parse_address, parse_amount, parse_rate, parse_share, parse_size,
+    parse_tokenizer, parse_weighted,
 };
 
 /// Every setting of a run as a flag; `-h` shows the usual ones, `--help` all.
@@ -139,6 +140,13 @@ struct FolderFlags {
           value_parser = |t: &str| KEEP_CHECKPOINTS.parse::<usize>(t), hide_short_help = true,
           help_heading = "Outputs")]
     keep_checkpoints: usize,
+    /// Leave the numbers of each step for TensorBoard too
+    #[arg(long, hide_short_help = true, help_heading = "Outputs")]
+    tensorboard: bool,
+    /// Answer Prometheus at this port, or address, while it goes; 0: any port
+    #[arg(long, value_name = "ADDR", value_parser = parse_address, hide_short_help = true,
+          help_heading = "Outputs")]
+    prometheus: Option<SocketAddr>,
 }
 
 #[derive(Args, Debug, Clone)]
@@ -320,6 +328,8 @@ impl RunFlags {
             checkpoint_every: folder.checkpoint_every,
             checkpoint_minutes: folder.checkpoint_minutes,
             keep_checkpoints: folder.keep_checkpoints,
+            tensorboard: folder.tensorboard,
+            prometheus: folder.prometheus,
             init: model.init,
             layers: model.layers,
             heads: model.heads,

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::error::Error;
 use crate::train::Options;
-use crate::train::options::{parse_size, parse_weighted};
+use crate::train::options::{parse_address, parse_size, parse_weighted};
 
 /// What each variable's name begins with.
 const PREFIX: &str = "TWELVEFOLD_";
@@ -162,7 +162,12 @@ impl SettingsFile {
                 let flag = format!("--{}", name.replace('_', "-"));
                 return Err(refuse(place, format!("{key} is no setting of a run: give {flag}")));
             }
-            let value = number(&name, known, value);
+            let value = match &*name {
+                "prometheus" => {
+                    address(value).map_err(|e| refuse(&place, format!("{key}: {e}")))?
+                }
+                _ => number(&name, known, value),
+            };
             all.insert(name, value);
             options = serde_json::from_value(Value::Object(all))
                 .map_err(|e| refuse(place, format!("{key}: {e}")))?;
@@ -218,6 +223,16 @@ fn number(name: &str, known: &Value, value: &Value) -> Value {
     let is_size = ["token_memory", "story_bytes"].contains(&name);
     let parsed = text.and_then(|t| if is_size { parse_size(t).ok() } else { t.parse().ok() });
     parsed.map_or_else(|| value.clone(), Value::from)
+}
+
+/// An address may be written as the command line has it, and a port as a number. One that is not there is
+/// null in a run's `settings.json`.
+fn address(value: &Value) -> Result<Value, String> {
+    if value.is_null() {
+        return Ok(Value::Null);
+    }
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Ok(parse_address(&text)?.to_string().into())
 }
 
 fn nearest(name: &str, all: &Map<String, Value>) -> String {

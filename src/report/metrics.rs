@@ -48,48 +48,75 @@ use super::Progress;
 /// assert!(names.starts_with(&["step".to_owned()]) && !names.contains(&"loss".to_owned()));
 /// ```
 pub fn each(progress: &Progress, visit: &mut dyn FnMut(&str, f64)) {
-    let mut tell = |name: &str, value: f64| {
+    all(progress, &mut |name, value| {
         if value.is_finite() {
             visit(name, value);
         }
-    };
+    });
+}
+
+/// As [`each`], but for numbers that are not known, which are told too and are then no numbers: the names
+/// are the same at every step of a run.
+///
+/// ```
+/// use twelvefold::report::Progress;
+/// use twelvefold::report::metrics::all;
+///
+/// let progress = Progress { loss: f64::NAN, ..Progress::default() };
+/// let mut unknown = Vec::new();
+/// all(&progress, &mut |name, value| {
+///     if !value.is_finite() {
+///         unknown.push(name.to_owned());
+///     }
+/// });
+/// assert!(unknown.starts_with(&["loss".to_owned(), "peak_share".to_owned()]));
+/// ```
+pub fn all(progress: &Progress, visit: &mut dyn FnMut(&str, f64)) {
     let queue = |queue: Option<(usize, usize)>| {
         queue.map_or((f64::NAN, f64::NAN), |(held, room)| (held as f64, room as f64))
     };
-    tell("step", progress.step as f64);
-    tell("seconds", progress.seconds);
-    tell("loss", progress.loss);
-    tell("lr", short(progress.lr));
-    tell("grad_norm", progress.grad_norm);
-    tell("tokens", progress.tokens as f64);
-    tell("tokens_per_second", progress.tokens_per_second);
-    tell("skipped_steps", progress.skipped_steps as f64);
-    tell("peak_share", progress.peak_share.unwrap_or(f64::NAN));
+    visit("step", progress.step as f64);
+    visit("seconds", progress.seconds);
+    visit("loss", progress.loss);
+    visit("lr", short(progress.lr));
+    visit("grad_norm", progress.grad_norm);
+    visit("tokens", progress.tokens as f64);
+    visit("tokens_per_second", progress.tokens_per_second);
+    visit("skipped_steps", progress.skipped_steps as f64);
+    visit("peak_share", progress.peak_share.unwrap_or(f64::NAN));
     let memory = progress.memory_bytes.map_or(f64::NAN, |bytes| bytes as f64);
-    tell("memory_bytes", memory);
+    visit("memory_bytes", memory);
     let mut name = String::new();
     for stage in &progress.stages {
         let (held, room) = queue(stage.queue);
-        for (what, value) in [
-            ("busy_seconds", stage.busy_seconds),
-            ("starved_seconds", stage.starved_seconds),
-            ("blocked_seconds", stage.blocked_seconds),
-            ("queue", held),
-            ("room", room),
-        ] {
+        let values = [stage.busy_seconds, stage.starved_seconds, stage.blocked_seconds, held, room];
+        for (what, value) in OF_A_STAGE.iter().zip(values) {
             name.clear();
             let _ = write!(name, "stage_{}_{what}", stage.name);
-            tell(&name, value);
+            visit(&name, value);
         }
     }
     let spheres = &progress.spheres;
     let (held, room) = queue(spheres.queue);
-    tell("spheres_busy_seconds", spheres.busy_seconds);
-    tell("spheres_busy_share", spheres.busy_share);
-    tell("spheres_tasks", spheres.tasks as f64);
-    tell("spheres_stolen", spheres.stolen as f64);
-    tell("spheres_queue", held);
-    tell("spheres_room", room);
+    visit("spheres_busy_seconds", spheres.busy_seconds);
+    visit("spheres_busy_share", spheres.busy_share);
+    visit("spheres_tasks", spheres.tasks as f64);
+    visit("spheres_stolen", spheres.stolen as f64);
+    visit("spheres_queue", held);
+    visit("spheres_room", room);
+}
+
+/// What is told of each stage.
+const OF_A_STAGE: [&str; 5] =
+    ["busy_seconds", "starved_seconds", "blocked_seconds", "queue", "room"];
+
+/// The stage that a number is of, and its name there; of a number of the run, its name alone.
+pub(super) fn split(name: &str) -> (Option<&str>, &str) {
+    let stage = |what: &str| name.strip_prefix("stage_")?.strip_suffix(what)?.strip_suffix('_');
+    match OF_A_STAGE.iter().find_map(|what| Some((stage(what)?, *what))) {
+        Some((stage, what)) => (Some(stage), what),
+        None => (None, name),
+    }
 }
 
 /// The f64 that is written as the f32 is: 0.005 and not 0.004999999888.
@@ -129,9 +156,26 @@ pub fn set_val_loss(text: &mut String, loss: f64) {
     let _ = write!(text, "{VAL_LOSS}{loss}}}");
 }
 
+/// The names and numbers of a line that [`line()`] wrote, to their last bits; None where it is no such line.
+///
+/// ```
+/// use twelvefold::report::metrics::read;
+///
+/// let line = r#"{"time":18.5,"step":7,"val_loss":0.1}"#;
+/// assert_eq!(read(line).unwrap(), [("time", 18.5), ("step", 7.0), ("val_loss", 0.1)]);
+/// assert!(read(&line[1..]).is_none() && read(&line[..20]).is_none());
+/// ```
+pub fn read(line: &str) -> Option<Vec<(&str, f64)>> {
+    fn one(pair: &str) -> Option<(&str, f64)> {
+        let (name, value) = pair.strip_prefix('"')?.split_once("\":")?;
+        Some((name, value.parse().ok()?))
+    }
+    line.strip_prefix('{')?.strip_suffix('}')?.split(',').map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{each, line, set_val_loss};
+    use super::{OF_A_STAGE, each, line, read, set_val_loss, split};
     use crate::report::Progress;
     use crate::report::progress::{SpheresState, StageState};
     use serde_json::Value;
@@ -169,6 +213,23 @@ mod tests {
             (&Value::from(0.005), &Value::from(3))
         );
         assert_eq!(object["spheres_tasks"], 1_u64 << 40);
+        let mut again = vec![("time".to_owned(), 1_800_000_000.5)];
+        each(&progress, &mut |name, value| again.push((name.to_owned(), value)));
+        again.push(("val_loss".to_owned(), 1.0 / 3.0));
+        let found = read(&text).unwrap();
+        assert!(found.iter().map(|(n, v)| (*n, *v)).eq(again.iter().map(|(n, v)| (&**n, *v))));
+    }
+
+    #[test]
+    fn a_number_of_a_stage_is_told_from_one_of_the_run_whatever_the_stage_is_called() {
+        for stage in ["load", "learn_a_queue", "room"] {
+            for what in OF_A_STAGE {
+                assert_eq!(split(&format!("stage_{stage}_{what}")), (Some(stage), what));
+            }
+        }
+        for name in ["step", "spheres_queue", "stage_queue", "stage_load_other"] {
+            assert_eq!(split(name), (None, name));
+        }
     }
 
     #[test]

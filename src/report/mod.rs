@@ -7,6 +7,7 @@
 //! | [`progress`] | one moment of a run as a line |
 //! | `page` | the run as a page, as `report.html` holds it |
 //! | [`metrics`] | the numbers of each step, as `metrics.jsonl` holds them |
+//! | [`tensorboard`], [`prometheus`] | the same numbers in the forms of others |
 //! | [`bottleneck`] | which stage holds the others back |
 //! | [`units`] | numbers as people read them |
 //!
@@ -16,8 +17,10 @@ pub mod bottleneck;
 pub mod metrics;
 pub(crate) mod page;
 pub mod progress;
+pub mod prometheus;
 pub mod summary;
 pub mod table;
+pub mod tensorboard;
 pub mod units;
 
 pub use progress::Progress;

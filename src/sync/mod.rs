@@ -12,6 +12,7 @@
 mod barrier;
 pub mod deque;
 mod exclusive;
+mod latest;
 mod mutation;
 mod once;
 mod park;
@@ -20,6 +21,7 @@ mod spawn;
 
 pub(crate) use barrier::{heavy_fence, light_fence, prepare};
 pub use exclusive::Exclusive;
+pub use latest::{LatestReader, LatestWriter, latest};
 pub use mutation::{ordering_at, planted};
 pub(crate) use once::SetOnce;
 pub use park::Parker;

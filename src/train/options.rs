@@ -3,6 +3,7 @@
 //! A range stands here once: the command line refuses what does not parse with the same words with
 //! which [`Options::validate`] refuses it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use crate::error::Error;
 pub use super::ranges::{
     BAD_RECORDS, BATCH, CHECKPOINT_EVERY, CHECKPOINT_MINUTES, CONTEXT, EVAL_INTERVAL, HEADS,
     KEEP_CHECKPOINTS, LAYERS, MICRO_BATCHES, Range, SEED, SHUFFLE_WINDOW, SPHERES, STEPS,
-    STORY_BYTES, TOKENIZERS, WARMUP, WIDTH, parse_amount, parse_rate, parse_share, parse_size,
-    parse_tokenizer, parse_weighted,
+    STORY_BYTES, TOKENIZERS, WARMUP, WIDTH, parse_address, parse_amount, parse_rate, parse_share,
+    parse_size, parse_tokenizer, parse_weighted,
 };
 
 /// Everything that decides a run.
@@ -61,6 +62,11 @@ pub struct Options {
     pub checkpoint_minutes: u64,
     /// How many of the last checkpoints are kept; the one with the best validation loss is kept too.
     pub keep_checkpoints: usize,
+    /// Leave the numbers of each step as TensorBoard reads them, in `tensorboard` in `out`.
+    pub tensorboard: bool,
+    /// Answer at this address with the last numbers, as Prometheus reads them, while the run goes; port 0
+    /// is any that is free.
+    pub prometheus: Option<SocketAddr>,
     /// Workers that compute; the result does not depend on it.
     pub spheres: usize,
     /// Threads that turn text into tokens; the result does not depend on it.
@@ -125,6 +131,8 @@ impl Default for Options {
             checkpoint_every: 400,
             checkpoint_minutes: 10,
             keep_checkpoints: 3,
+            tensorboard: false,
+            prometheus: None,
             spheres: 2,
             tokenizers: 2,
             steps: 5200,

@@ -1,5 +1,6 @@
 //! What a setting may be, and how it is read from a command line.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::corpus::tokenizer::TokenizerSpec;
@@ -223,6 +224,26 @@ pub fn parse_tokenizer(text: &str) -> Result<String, String> {
         Err(other) => Err(other.to_string()),
     }
 }
+
+/// Where to listen, from the command line: a port of this machine alone, or an address and a port.
+///
+/// ```
+/// use twelvefold::train::options::parse_address;
+///
+/// assert_eq!(parse_address("9464"), Ok(([127, 0, 0, 1], 9464).into()));
+/// assert_eq!(parse_address("[::1]:0").unwrap().port(), 0);
+/// assert!(parse_address("localhost:9464").is_err());
+/// ```
+///
+/// # Errors
+/// What is accepted, in words.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse::<u16>().map(|port| (Ipv4Addr::LOCALHOST, port).into());
+    port.or_else(|_| text.parse()).map_err(|_| ADDRESS.to_owned())
+}
+
+const ADDRESS: &str = "give a port such as 9464, for this machine alone, or an address with its port, such \
+                       as 0.0.0.0:9464 or [::1]:9464";
 
 /// An input of a mixture from the command line: `PATH=WEIGHT`.
 ///

@@ -2,6 +2,7 @@
 
 use super::Cancel;
 use super::checkpoints::Checkpoints;
+use super::endpoint::Endpoint;
 use super::lines::Line;
 use super::options::Options;
 use super::outcome::Results;
@@ -78,13 +79,15 @@ pub fn run(
         tokenizer: given.as_ref().map(snapshot::digest),
         init: init.as_ref().map(|model| model.weights_sha256().to_owned()),
     };
+    // Ends last: what it shows then is how the run ended.
+    let (endpoint, publisher) = options.prometheus.map(Endpoint::open).transpose()?.unzip();
     let replaces = options.overwrite || options.resume;
     let folder = files::RunFolder::claim(&options.out, replaces)?;
     let out = folder.path();
     source.leave_out(out)?;
     let mut checkpoints = Checkpoints::open(out, options.keep_checkpoints)?;
     let mut results = Results::new(options, isa);
-    observer.plan(&plan_text(options, isa));
+    observer.plan(&plan_text(options, isa, endpoint.as_ref()));
     let begin = if options.resume {
         Search { out, checkpoints: &mut checkpoints, options, digests: &digests, isa, observer }
             .begin()?
@@ -96,13 +99,13 @@ pub fn run(
         Begin::After(resumed) => Some(resumed),
         Begin::Over(report, bytes) => {
             files::write_atomically(out.join("report.json"), &bytes)?;
-            Records::restore(out);
+            Records::restore(out, options);
             page::leave(out, observer);
             return Ok(*report);
         }
     };
     let step = resumed.as_ref().map(|resumed| resumed.standing.step);
-    let mut records = Records::new(out, options, step, observer);
+    let mut records = Records::new(out, options, step, publisher, observer);
     let corpus = match given {
         None => learn(options, spec, source, cancel, &mut results, &mut records)?,
         Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
@@ -141,7 +144,7 @@ pub(super) enum Corpus {
     },
 }
 
-fn plan_text(options: &Options, isa: Isa) -> String {
+fn plan_text(options: &Options, isa: Isa, endpoint: Option<&Endpoint>) -> String {
     let text = if options.paths.is_empty() {
         format!("built-in stories, {}", units::bytes(options.story_bytes))
     } else {
@@ -152,9 +155,12 @@ fn plan_text(options: &Options, isa: Isa) -> String {
         .init
         .as_ref()
         .map_or_else(String::new, |folder| format!("\nweights    of {}", folder.display()));
+    let shown = endpoint.map_or_else(String::new, |endpoint| {
+        format!("\nprometheus http://{}/metrics", endpoint.address())
+    });
     format!(
         "text       {text}{begun}\ntokenizer  {}, on {} threads\nmodel      {} layers, {} heads, width {}, \
-         context {}\nsteps      {} of {} x {} sequences\nspheres    {} on {} cores, {} kernels\noutput     {}",
+         context {}\nsteps      {} of {} x {} sequences\nspheres    {} on {} cores, {} kernels\noutput     {}{shown}",
         options.tokenizer,
         options.tokenizers,
         options.layers,

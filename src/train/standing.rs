@@ -47,9 +47,10 @@ pub(super) struct Served {
     pub(super) base: Receipt,
 }
 
-/// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
+/// What decides nothing: where text and outputs lie, how many threads there are, what is saved when
+/// and who looks.
 /// Nor does the limit of bad records, which says only whether a run goes on.
-const FREE: [&str; 13] = [
+const FREE: [&str; 15] = [
     "paths",
     "init",
     "bad_records",
@@ -60,6 +61,8 @@ const FREE: [&str; 13] = [
     "checkpoint_every",
     "checkpoint_minutes",
     "keep_checkpoints",
+    "tensorboard",
+    "prometheus",
     "spheres",
     "tokenizers",
     "token_memory",
@@ -297,6 +300,8 @@ mod tests {
             checkpoint_every: 1,
             checkpoint_minutes: 1,
             keep_checkpoints: 9,
+            tensorboard: true,
+            prometheus: Some(([127, 0, 0, 1], 0).into()),
             bad_records: 7,
             ..options.clone()
         };

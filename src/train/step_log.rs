@@ -188,7 +188,7 @@ fn cut(file: &File, step: u64) -> io::Result<Option<String>> {
 }
 
 /// The step of a whole line.
-fn step_of(line: &str) -> Option<u64> {
+pub(super) fn step_of(line: &str) -> Option<u64> {
     serde_json::from_str::<serde_json::Value>(line).ok()?.get("step")?.as_u64()
 }
 

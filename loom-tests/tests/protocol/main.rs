@@ -14,6 +14,7 @@ mod crew;
 mod crowd;
 mod edge;
 mod latch;
+mod latest;
 #[cfg(loom)]
 mod mutants;
 mod pipeline;

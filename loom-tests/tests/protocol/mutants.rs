@@ -74,6 +74,14 @@ const KILLED: &[(&str, &str)] = &[
     ("latch.complete.wake", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.completed.acquire", "latch::the_publisher_is_woken_and_sees_the_results"),
     ("latch.is_idle.acquire", "latch::the_gap_between_two_phases_is_not_the_end"),
+    (
+        "latest.read.swap",
+        "latest::a_reader_has_the_numbers_of_one_moment_and_none_older_than_before",
+    ),
+    (
+        "latest.write.swap",
+        "latest::a_reader_has_the_numbers_of_one_moment_and_none_older_than_before",
+    ),
     ("meter.abandoned.release", "steps::no_count_shows_more_ended_than_taken"),
     ("meter.count.abandoned", "steps::no_count_shows_more_ended_than_taken"),
     ("meter.count.failed", "steps::no_count_shows_more_ended_than_taken"),
