@@ -3,6 +3,7 @@
 //! Defaults and ranges are those of [`crate::train::options`]. The name of a flag's field is that of its
 //! [`Options`] field: [`super::settings`] looks up by it whether the user gave it.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -139,6 +140,11 @@ struct FolderFlags {
           value_parser = |t: &str| KEEP_CHECKPOINTS.parse::<usize>(t), hide_short_help = true,
           help_heading = "Outputs")]
     keep_checkpoints: usize,
+    /// What each thread did when, for ui.perfetto.dev; RUN/trace.json where no file is named
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "", value_parser = |t: &str| Ok::<_, Infallible>(PathBuf::from(t)),
+          hide_short_help = true, help_heading = "Outputs")]
+    trace: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Clone)]
@@ -315,6 +321,7 @@ impl RunFlags {
             checkpoint_every: folder.checkpoint_every,
             checkpoint_minutes: folder.checkpoint_minutes,
             keep_checkpoints: folder.keep_checkpoints,
+            trace: folder.trace,
             init: model.init,
             layers: model.layers,
             heads: model.heads,

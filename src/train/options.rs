@@ -61,6 +61,9 @@ pub struct Options {
     pub checkpoint_minutes: u64,
     /// How many of the last checkpoints are kept; the one with the best validation loss is kept too.
     pub keep_checkpoints: usize,
+    /// A file for a trace of what each thread did when; empty: `trace.json` in `out`. None: no trace. The
+    /// result does not depend on it.
+    pub trace: Option<PathBuf>,
     /// Workers that compute; the result does not depend on it.
     pub spheres: usize,
     /// Threads that turn text into tokens; the result does not depend on it.
@@ -125,6 +128,7 @@ impl Default for Options {
             checkpoint_every: 400,
             checkpoint_minutes: 10,
             keep_checkpoints: 3,
+            trace: None,
             spheres: 2,
             tokenizers: 2,
             steps: 5200,

@@ -49,7 +49,7 @@ pub(super) struct Served {
 
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when.
 /// Nor does the limit of bad records, which says only whether a run goes on.
-const FREE: [&str; 13] = [
+const FREE: [&str; 14] = [
     "paths",
     "init",
     "bad_records",
@@ -60,6 +60,7 @@ const FREE: [&str; 13] = [
     "checkpoint_every",
     "checkpoint_minutes",
     "keep_checkpoints",
+    "trace",
     "spheres",
     "tokenizers",
     "token_memory",
@@ -298,6 +299,7 @@ mod tests {
             checkpoint_minutes: 1,
             keep_checkpoints: 9,
             bad_records: 7,
+            trace: Some(PathBuf::new()),
             ..options.clone()
         };
         assert_eq!(changes(&state, &free, &Digests::default()), []);
