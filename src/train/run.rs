@@ -158,6 +158,7 @@ impl Begun<'_> {
         let report = finish::finish(options, folder, trained, results, &mut records)?;
         tracer.span(begun, &tracer::OUTPUTS, steps);
         records.end();
+        tracer::remove_foreign(options, folder.path());
         checkpoints.remove_foreign()?;
         Ok(report)
     }

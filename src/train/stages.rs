@@ -207,7 +207,11 @@ impl Stepped for Load {
     fn mark(&self) -> Mark {
         let road = if self.again.is_none() { Road::Learn } else { Road::Train };
         let flow = self.sent.filter(|_| self.counted).map(|n| Flow::start(road.of(n), 1));
-        Mark { label: &LOAD, args: [self.next, 0], flow: flow.unwrap_or(Flow::NONE) }
+        Mark {
+            label: &LOAD,
+            args: [self.sent.unwrap_or(self.next), 0],
+            flow: flow.unwrap_or(Flow::NONE),
+        }
     }
 }
 

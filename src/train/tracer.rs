@@ -8,6 +8,7 @@
 //! counted. A trace changes nothing that is computed, and one that cannot be written ends no run.
 
 use std::cell::RefCell;
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -127,7 +128,85 @@ impl Tracer {
     }
 }
 
+/// A run that replaced another leaves no trace of it in its folder.
+pub(super) fn remove_foreign(options: &Options, out: &Path) {
+    let writes = options.trace.as_ref().is_some_and(|path| path.as_os_str().is_empty());
+    if options.overwrite && !writes {
+        // Nobody is harmed by one that stays.
+        let _ = fs::remove_file(out.join(TRACE));
+    }
+}
+
 fn written(trace: &Trace, file: &mut AtomicFile) -> io::Result<()> {
     trace.write(file)?;
     file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{STEP, Tracer};
+    use crate::engine::trace::Mark;
+    use crate::report::Observer;
+    use crate::train::Options;
+    use serde_json::Value;
+    use std::path::{Path, PathBuf};
+    use std::time::Instant;
+
+    #[derive(Default)]
+    struct Notes(Vec<String>);
+
+    impl Observer for Notes {
+        fn note(&mut self, text: &str) {
+            self.0.push(text.to_owned());
+        }
+    }
+
+    fn tracer(out: &Path, limit: usize) -> Tracer {
+        let options = Options { trace: Some(PathBuf::new()), ..Options::default() };
+        Tracer::with_limit(&options, out, limit).unwrap()
+    }
+
+    /// The note, and each kind of missing events with its number.
+    fn closed(tracer: Tracer, out: &Path) -> (String, Vec<(String, u64)>) {
+        let mut notes = Notes::default();
+        tracer.close(&mut notes);
+        let text = std::fs::read_to_string(out.join("trace.json")).unwrap();
+        let events: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let missing = events.iter().filter(|event| event["ph"] == "i").map(|event| {
+            let why = event["name"].as_str().unwrap().replace("events missing: the ", "");
+            (why, event["args"]["events"].as_u64().unwrap())
+        });
+        (notes.0.remove(0), missing.collect())
+    }
+
+    #[test]
+    fn spans_that_a_full_ring_refused_are_counted_in_the_trace_and_told() {
+        let out = tempfile::tempdir().unwrap();
+        let tracer = tracer(out.path(), 100);
+        let mut recorder = tracer.recorder("tf-test", &[], 2).unwrap();
+        recorder.begin();
+        let now = Instant::now();
+        (0..5).for_each(|item| recorder.span(now, now, Mark::item(item)));
+        tracer.take();
+        recorder.span(now, now, Mark::item(5)); // There is room again.
+        let (note, missing) = closed(tracer, out.path());
+        assert!(note.starts_with("the first 3 events are in ") && note.contains(", and 3 are not"));
+        assert_eq!(missing, [("ring was full".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn spans_beyond_the_limit_are_counted_in_the_trace_and_told() {
+        let out = tempfile::tempdir().unwrap();
+        let tracer = tracer(out.path(), 4);
+        let mut recorder = tracer.recorder("tf-test", &[], 10).unwrap();
+        recorder.begin();
+        let now = Instant::now();
+        (0..3).for_each(|item| recorder.span(now, now, Mark::item(item)));
+        tracer.take();
+        (1..=3).for_each(|step| tracer.span(tracer.now(), &STEP, step));
+        recorder.span(now, now, Mark::item(5));
+        let (note, missing) = closed(tracer, out.path());
+        assert!(note.starts_with("the first 4 events are in ") && note.contains(", and 3 are not"));
+        assert_eq!(missing, [("trace was full".to_owned(), 3)]);
+    }
 }
