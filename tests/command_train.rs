@@ -246,7 +246,7 @@ fn the_usual_help_fits_a_screen() {
 fn a_trace_is_asked_for_by_flag_variable_or_file() {
     let _watchdog = watchdog("traces");
     let desk = Desk::new();
-    desk.write("notes.txt", &"words of a text. ".repeat(1000));
+    desk.write("notes.txt", "words of a text. ".repeat(1000));
     let small = SMALL.replace("--story-bytes 20000", "");
     desk.done(&format!("train --trace notes.txt {small} --steps 2 --out out -q"));
     assert!(desk.path("out/trace.json").exists());
