@@ -294,6 +294,25 @@ fn the_usual_help_fits_a_screen() {
     assert!(desk.refused(2, "train --stpes 4").contains("a similar argument exists: '--steps'"));
 }
 
+/// A path behind the flag is text, and no file for the trace.
+#[test]
+fn a_trace_is_asked_for_by_flag_variable_or_file() {
+    let _watchdog = watchdog("traces");
+    let desk = Desk::new();
+    desk.write("notes.txt", "words of a text. ".repeat(1000));
+    let small = SMALL.replace("--story-bytes 20000", "");
+    desk.done(&format!("train --trace notes.txt {small} --steps 2 --out out -q"));
+    assert!(desk.path("out/trace.json").exists());
+    assert!(desk.done("train --trace --print-config").contains("\ntrace = \"\"\n"));
+    assert!(!desk.done("train --print-config").contains("trace"));
+    desk.write("my.toml", "trace = \"a.json\"\n");
+    desk.done(&format!("train notes.txt {small} --steps 2 --out b --config my.toml -q"));
+    assert!(desk.path("a.json").exists() && !desk.path("b/trace.json").exists());
+    let mut command = desk.command(&format!("train notes.txt {small} --steps 2 --out c"));
+    let said = stdout(command.env("TWELVEFOLD_TRACE", "c.json").output().unwrap());
+    assert!(said.contains(" events are in c.json: open it in https://ui.perfetto.dev"), "{said}");
+}
+
 #[test]
 fn a_run_on_standard_input_is_explained_with_the_same_text_on_standard_input() {
     let _watchdog = watchdog("explain on standard input");

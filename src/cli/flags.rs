@@ -3,6 +3,7 @@
 //! Defaults and ranges are those of [`crate::train::options`]. The name of a flag's field is that of its
 //! [`Options`] field: [`super::settings`] looks up by it whether the user gave it.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -147,6 +148,11 @@ struct FolderFlags {
     #[arg(long, value_name = "ADDR", value_parser = parse_address, hide_short_help = true,
           help_heading = "Outputs")]
     prometheus: Option<SocketAddr>,
+    /// What each thread did when, for ui.perfetto.dev; RUN/trace.json where no file is named
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "", value_parser = |t: &str| Ok::<_, Infallible>(PathBuf::from(t)),
+          hide_short_help = true, help_heading = "Outputs")]
+    trace: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Clone)]
@@ -330,6 +336,7 @@ impl RunFlags {
             keep_checkpoints: folder.keep_checkpoints,
             tensorboard: folder.tensorboard,
             prometheus: folder.prometheus,
+            trace: folder.trace,
             init: model.init,
             layers: model.layers,
             heads: model.heads,

@@ -6,11 +6,15 @@
 
 use super::error::{BoxError, Cause, Error, Fault, Payload};
 use super::shutdown::Shutdown;
+#[cfg(not(any(loom, shuttle)))]
+use super::trace::{Mark, Recorder};
 use super::wait::census;
 use crate::sync::{Arc, JoinHandle, spawn_named};
 #[cfg(not(any(loom, shuttle)))]
 use crate::sync::{Scope, ScopedJoinHandle, spawn_scoped};
 use std::cell::Cell;
+#[cfg(not(any(loom, shuttle)))]
+use std::cell::RefCell;
 use std::{io, thread};
 
 /// What a thread knows of its place.
@@ -38,12 +42,21 @@ pub struct Seat {
     item: Cell<Option<u64>>,
     /// Where the thread works for another stage than its own.
     lent: Cell<Option<&'static str>>,
+    #[cfg(not(any(loom, shuttle)))]
+    recorder: RefCell<Option<Recorder>>,
 }
 
 impl Seat {
     fn new(shutdown: &Arc<Shutdown>, number: usize) -> Self {
         let (item, lent) = (Cell::new(None), Cell::new(None));
-        Seat { shutdown: shutdown.clone(), number, item, lent }
+        Seat {
+            shutdown: shutdown.clone(),
+            number,
+            item,
+            lent,
+            #[cfg(not(any(loom, shuttle)))]
+            recorder: RefCell::new(None),
+        }
     }
 
     /// The run's state.
@@ -66,6 +79,28 @@ impl Seat {
     /// Names the stage that the thread works for now, where it is not the one it was started for.
     pub fn lend(&self, stage: Option<&'static str>) {
         self.lent.set(stage);
+    }
+
+    /// From here on what the thread does is recorded.
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn record_with(&self, recorder: Recorder) {
+        let mut recorder = recorder;
+        recorder.begin();
+        *self.recorder.borrow_mut() = Some(recorder);
+    }
+
+    /// Whether anything is recorded.
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn is_recording(&self) -> bool {
+        self.recorder.borrow().is_some()
+    }
+
+    /// Keeps a span, where the thread is recorded; [`trace`](super::trace) says what becomes of it.
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn record(&self, begun: std::time::Instant, ended: std::time::Instant, mark: Mark) {
+        if let Some(recorder) = &mut *self.recorder.borrow_mut() {
+            recorder.span(begun, ended, mark);
+        }
     }
 }
 

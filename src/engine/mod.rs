@@ -11,6 +11,7 @@
 //! | [`shutdown`] | one-way stop, and the first fault |
 //! | [`stage`] | something a thread steps |
 //! | [`crew`] | named threads that are all joined, whatever happens |
+//! | [`trace`] | what each thread did when, for a viewer of traces |
 //!
 //! No hand-off takes a lock: waiting is spin, then yield, then park. The protocol's states,
 //! orderings and the argument for each stand in the modules; `DESIGN.md` holds the why.
@@ -70,6 +71,8 @@ pub mod pool;
 pub mod shutdown;
 pub mod sleepers;
 pub mod stage;
+#[cfg(not(any(loom, shuttle)))]
+pub mod trace;
 pub mod wait;
 pub mod workers;
 

@@ -8,6 +8,8 @@
 
 use super::crew::Seat;
 use super::error::BoxError;
+#[cfg(not(any(loom, shuttle)))]
+use super::trace::Mark;
 use super::wait::{Event, Waiter};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, planted};
 use crossbeam_utils::CachePadded;
@@ -92,6 +94,12 @@ pub trait Stepped: Send {
 
     /// The number of the item at hand, for the report of a fault.
     fn item(&self) -> u64;
+
+    /// What the last step was about, for a trace; asked after a step that worked, where one is kept.
+    #[cfg(not(any(loom, shuttle)))]
+    fn mark(&self) -> Mark {
+        Mark::item(self.item())
+    }
 }
 
 /// What a thread counts of its stage; written by that thread alone, read by anyone.
@@ -272,6 +280,10 @@ pub fn drive(
         if step == Step::Worked {
             since = now();
             meter.worked(ns_between(started, since));
+            #[cfg(not(any(loom, shuttle)))]
+            if seat.is_recording() {
+                seat.record(started, since, stage.mark());
+            }
         }
         meter.last.store(step as u32, Ordering::Relaxed);
         before = step;

@@ -20,12 +20,13 @@ pub use tree::{Inner, MAX_LEAVES, Place, Tree};
 use crate::engine::crew::Seat;
 use crate::engine::pool::{Leaf, LeafCount, Pool, PoolLedger, Publisher, pool};
 use crate::engine::shutdown::Shutdown;
+use crate::engine::trace::{Flow, Mark};
 use crate::engine::wait::Event;
 use crate::model::{Part, Scratch, Tile, Weights};
 use crate::sync::{Arc, AtomicU64, Ordering, cores};
 use crossbeam_utils::CachePadded;
 use std::time::Instant;
-use step::Work;
+use step::{Next, REDUCE, Work};
 
 /// The control sphere's hold on a run's spheres.
 #[derive(Debug)]
@@ -229,6 +230,12 @@ impl Spheres {
         self.publisher.pool().abandon()
     }
 
+    /// Spans that one leaf may record in a step: it may take every task, and each phase ends once.
+    pub(crate) fn spans_per_step(&self) -> usize {
+        let phases = 2 * self.work.plan().micro_batches + 1;
+        phases * (self.work.largest_phase() + 1)
+    }
+
     /// The most tasks that are queued at once.
     pub fn largest_phase(&self) -> usize {
         self.work.largest_phase()
@@ -310,15 +317,21 @@ impl Sphere {
             let new = || Scratch::new(&plan.config, plan.sequences_per_task(), plan.isa);
             let scratch = scratch.get_or_insert_with(new);
             self.work.run(task, id, scratch);
+            // The task's place is known while its phase lasts.
+            let mark = seat.is_recording().then(|| self.work.mark(task));
             match task {
                 Task::Gradient(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
                 Task::Update(_) => scratch.times_mut().add_since(Part::Optimizer, started),
                 Task::Sequences(_) | Task::Losses(_) => {}
             }
             item += 1;
-            let next = self.leaf.finish(&pool).map(|last| (last, self.work.next_phase(task)));
+            let next = self.leaf.finish(&pool).map(|last| (last, self.next_phase(task, seat)));
+            let ended = Instant::now();
+            if let Some(mark) = mark {
+                seat.record(started, ended, mark);
+            }
             // Relaxed: one writer, read as a total for people.
-            let spent = started.elapsed().as_nanos() as u64;
+            let spent = ended.duration_since(started).as_nanos() as u64;
             let busy = &self.busy[id];
             busy.all.store(busy.all.load(Ordering::Relaxed) + spent, Ordering::Relaxed);
             for part in Part::ALL {
@@ -333,5 +346,16 @@ impl Sphere {
                 }
             }
         }
+    }
+
+    /// What follows the phase that `done` was the last task of.
+    fn next_phase(&self, done: Task, seat: &Seat) -> Next {
+        let begun = seat.is_recording().then(Instant::now);
+        let next = self.work.next_phase(done);
+        if let Some(begun) = begun {
+            let mark = Mark { label: &REDUCE, args: [0, 0], flow: Flow::NONE };
+            seat.record(begun, Instant::now(), mark);
+        }
+        next
     }
 }

@@ -66,6 +66,12 @@ impl Plan {
         self.batch.div_ceil(self.batch.div_ceil(group))
     }
 
+    /// Tasks of phase A in a step, for the roads of a trace: road `n` of step `s` has the number
+    /// `s` times as many, and `n`.
+    pub(crate) fn roads(&self) -> u32 {
+        (self.micro_batches * self.tasks(self.batch)) as u32
+    }
+
     /// Tasks of phase A for so many sequences.
     pub(super) fn tasks(&self, sequences: usize) -> usize {
         sequences.div_ceil(self.sequences_per_task())

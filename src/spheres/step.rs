@@ -13,6 +13,7 @@
 use super::plan::{Job, Outcome, Plan};
 use super::shared::{Phased, Shared};
 use super::tile::TileState;
+use crate::engine::trace::{Flow, Label, Mark};
 use crate::model::adamw::{Update, clip_factor};
 use crate::model::{
     Floats, Scratch, Sequence, Slot, Tile, Weights, forward_backward, forward_loss, pack, tiles,
@@ -33,6 +34,14 @@ pub enum Task {
     /// Evaluation: the losses of one slot's sequences.
     Losses(u32),
 }
+
+static FORWARD_BACKWARD: Label =
+    Label { name: "forward and backward", args: ["micro_batch", "slot"] };
+static GRADIENT: Label = Label { name: "weight gradient", args: ["micro_batch", "tile"] };
+static UPDATE: Label = Label { name: "optimizer", args: ["", "tile"] };
+static LOSSES: Label = Label { name: "validation", args: ["", "slot"] };
+/// The last arriver of a phase sums what its tasks gave.
+pub(super) static REDUCE: Label = Label { name: "reduce", args: ["", ""] };
 
 #[derive(Debug, Default)]
 struct Open {
@@ -116,6 +125,25 @@ impl Work {
         let mut open = self.open.borrow_mut();
         std::mem::swap(&mut open.job, job);
         open.outcome
+    }
+
+    /// What a task of the open step is about, for a trace: before it is finished.
+    pub(super) fn mark(&self, task: Task) -> Mark {
+        let open = self.open.borrow();
+        let (micro, step) = (open.micro as u64, open.job.step);
+        let per_step = self.plan.roads();
+        let (label, number, flow) = match task {
+            Task::Sequences(slot) => {
+                let slots = self.plan.tasks(self.plan.batch) as u64;
+                let road = step * u64::from(per_step) + micro * slots + u64::from(slot);
+                (&FORWARD_BACKWARD, slot, Flow::step(road, 1))
+            }
+            Task::Gradient(tile) => (&GRADIENT, tile, Flow::NONE),
+            Task::Update(0) => (&UPDATE, 0, Flow::end(step * u64::from(per_step), per_step)),
+            Task::Update(tile) => (&UPDATE, tile, Flow::NONE),
+            Task::Losses(slot) => (&LOSSES, slot, Flow::NONE),
+        };
+        Mark { label, args: [micro, number.into()], flow }
     }
 
     /// Does one task on sphere `leaf`. `scratch` is the calling thread's own.

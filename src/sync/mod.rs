@@ -27,7 +27,7 @@ pub(crate) use once::SetOnce;
 pub use park::Parker;
 pub use spawn::{JoinHandle, spawn_named};
 #[cfg(not(any(loom, shuttle)))]
-pub use spawn::{Scope, ScopedJoinHandle, scope, spawn_scoped};
+pub use spawn::{Scope, ScopedJoinHandle, scope, spawn_scoped, thread_id};
 pub use std::sync::Arc;
 
 #[cfg(not(any(loom, shuttle)))]

@@ -63,3 +63,31 @@ pub fn spawn_scoped<'scope, T: Send + 'scope>(
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
     std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, body)
 }
+
+/// The calling thread's id, as the system shows it in `ps -eLf`; where there is no Linux, a number of
+/// this process's own. Never 0.
+///
+/// ```
+/// use twelvefold::sync::{spawn_named, thread_id};
+///
+/// let other = spawn_named("other", thread_id)?.join().unwrap();
+/// assert!(other != thread_id() && other != 0);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(not(any(loom, shuttle)))]
+pub fn thread_id() -> u32 {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        thread_local! {
+            // Relaxed: numbers that differ, and nothing else.
+            static ID: u32 = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        ID.with(|id| *id)
+    }
+}

@@ -6,7 +6,7 @@
 //! the text is not the one that was trained.
 
 use super::feed::Feed;
-use super::stages::{Again, Inlet};
+use super::stages::{Again, Inlet, Road};
 use super::standing::Served;
 use crate::corpus::batcher::{Batcher, Next, Receipt, Sequences};
 use crate::corpus::tokenizer::Tokenizer;
@@ -15,6 +15,7 @@ use crate::engine::BoxError;
 use crate::engine::edge::{Receiver, RecvError, SendError, Sender};
 use crate::engine::shutdown::Shutdown;
 use crate::engine::stage::{Step, Stepped};
+use crate::engine::trace::{Flow, Label, Mark};
 use crate::error::Error;
 use crate::inject;
 use crate::sync::Arc;
@@ -33,7 +34,15 @@ pub(super) struct Menu {
     pub(super) ngrams: bool,
     /// What a resumed run has trained before.
     pub(super) skip: Option<Skip>,
+    /// Roads of a step in a trace.
+    pub(super) roads: u32,
 }
+
+static TAKE: Label = Label { name: "take tokens", args: ["chunk", ""] };
+static PACK: Label = Label { name: "pack a step", args: ["step", ""] };
+static OTHER: Label = Label { name: "batch", args: ["", ""] };
+/// What a step did that is neither.
+const UNNAMED: Mark = Mark { label: &OTHER, args: [0, 0], flow: Flow::NONE };
 
 /// The part of the order that a resumed run passes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +82,8 @@ pub(super) struct Batch {
     again: Option<Sender<Again>>,
     /// Passes over the text that were asked for.
     asked: u64,
+    /// What the last step was about.
+    mark: Mark,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +140,7 @@ impl Batch {
             shutdown,
             again: Some(again),
             asked: 0,
+            mark: UNNAMED,
         }
     }
 
@@ -154,8 +166,7 @@ impl Batch {
         match self.input[from].rx.try_recv() {
             Ok(tokens) if tokens.ends_pass => {
                 self.end_pass_of_text()?;
-                self.input[from].give_back(tokens);
-                self.next += 1;
+                self.took(from, tokens);
                 Ok(Step::Worked)
             }
             Ok(tokens) => {
@@ -164,8 +175,7 @@ impl Batch {
                 if self.batcher.pass() == 0 {
                     note_invalid(&mut self.invalid, &tokens.invalid);
                 }
-                self.input[from].give_back(tokens);
-                self.next += 1;
+                self.took(from, tokens);
                 Ok(Step::Worked)
             }
             Err(RecvError::Empty) => Ok(Step::Starved),
@@ -178,6 +188,14 @@ impl Batch {
                 Ok(Step::Worked)
             }
         }
+    }
+
+    /// Gives a chunk back that was taken.
+    fn took(&mut self, from: usize, tokens: TokenChunk) {
+        self.input[from].give_back(tokens);
+        let flow = Flow::end(Road::Train.of(self.next), 1);
+        self.mark = Mark { label: &TAKE, args: [self.next, 0], flow };
+        self.next += 1;
     }
 
     fn after_training(&self, step: u64) -> Course {
@@ -286,6 +304,7 @@ impl Batch {
 
 impl Stepped for Batch {
     fn step(&mut self) -> Result<Step, BoxError> {
+        self.mark = UNNAMED;
         if let Some(feed) = self.pending.take() {
             match self.out.try_send(feed) {
                 Ok(()) => {}
@@ -323,6 +342,9 @@ impl Stepped for Batch {
                     self.served.receipt.add(inputs, targets);
                 }
                 self.pending = Some(Feed::Train { sequences, step, served: self.served });
+                let roads = self.menu.roads;
+                let flow = Flow::start(step * u64::from(roads), roads);
+                self.mark = Mark { label: &PACK, args: [step, 0], flow };
                 self.course = self.after_training(step);
             }
             Course::Validate { step, first } => {
@@ -336,6 +358,10 @@ impl Stepped for Batch {
 
     fn item(&self) -> u64 {
         self.next
+    }
+
+    fn mark(&self) -> Mark {
+        self.mark
     }
 }
 

@@ -3,6 +3,7 @@
 use super::batch::{Batch, Menu};
 use super::feed::Feed;
 use super::stages::{Again, Chunks, DEPTH, Inlet, Learn, Learned, Load, Outlet, Text, Tokenize};
+use super::tracer::Tracer;
 use crate::corpus::batcher::{Batcher, Sequences};
 use crate::corpus::files::Interrupter;
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
@@ -88,7 +89,13 @@ struct Start {
     stage: &'static str,
     worker: usize,
     body: Body,
+    /// For a trace: the spans of its thread between two steps, and what stands with each.
+    spans: usize,
+    tags: Vec<(&'static str, u64)>,
 }
+
+/// Spans of a stage between two steps that a trace has room for.
+const SPANS: usize = 4096;
 
 impl Line {
     /// An empty line whose control thread sleeps on `control`.
@@ -121,7 +128,15 @@ impl Line {
         worker: usize,
         body: Body,
     ) {
-        self.starts.push(Start { thread, stage, worker, body });
+        let (spans, tags) = (SPANS, Vec::new());
+        self.starts.push(Start { thread, stage, worker, body, spans, tags });
+    }
+
+    /// How a trace shows the thread that was added last.
+    pub(super) fn traced(&mut self, spans: usize, tags: Vec<(&'static str, u64)>) {
+        if let Some(start) = self.starts.last_mut() {
+            (start.spans, start.tags) = (spans, tags);
+        }
     }
 
     /// A thread's event.
@@ -239,7 +254,8 @@ impl Line {
         let mut results = Vec::new();
         for (worker, (event, inlet)) in inlets.into_iter().enumerate() {
             let (done, result) = edge("learned", 1, &event, &self.control.clone());
-            let learn = Learn::new(worker, inlet, Learner::new(spec.clone()), room, done);
+            let learn =
+                Learn::new((worker, tokenizers), inlet, Learner::new(spec.clone()), room, done);
             self.stage((format!("tf-tok-{worker}"), "learn", worker), event, learn, Learn::finish);
             results.push(result);
         }
@@ -306,10 +322,11 @@ impl Line {
     ) -> (Receiver<Feed>, Sender<Sequences>) {
         let (event, again) = again;
         let mut inlets = Vec::new();
+        let tokenizers = texts.len();
         for (worker, (tok, text)) in texts.into_iter().enumerate() {
             let (outlet, inlet): (Outlet<TokenChunk>, _) =
                 self.round((&format!("tok-{worker}-batch"), "batch"), &tok, &event);
-            let tokenize = Tokenize::new(worker, text, outlet);
+            let tokenize = Tokenize::new((worker, tokenizers), text, outlet);
             self.stage((format!("tf-tok-{worker}"), "tokenize", worker), tok, tokenize, drop);
             inlets.push(inlet);
         }
@@ -322,19 +339,26 @@ impl Line {
         (rx, back_tx)
     }
 
-    /// Starts all threads.
+    /// Starts all threads, each with its recorder where there is a trace.
     ///
     /// # Errors
     /// A thread that the system refuses; those before it have been stopped and joined.
-    pub(super) fn start(&mut self) -> Result<Crew, Error> {
+    pub(super) fn start(&mut self, tracer: &Tracer) -> Result<Crew, Error> {
         self.shutdown.register(std::mem::take(&mut self.sleepers));
         let mut crew = Crew::new(self.shutdown.clone());
         #[cfg(test)]
         if let Some(k) = crate::inject::refused_spawn() {
             crew.refuse_spawn(k);
         }
-        for Start { thread, stage, worker, body } in self.starts.drain(..) {
-            crew.spawn(&thread, stage, worker, body)?;
+        tracer.watch(&self.queues);
+        for Start { thread, stage, worker, body, spans, tags } in self.starts.drain(..) {
+            let recorder = tracer.recorder(&thread, &tags, spans);
+            crew.spawn(&thread, stage, worker, move |seat| {
+                if let Some(recorder) = recorder {
+                    seat.record_with(recorder);
+                }
+                body(seat)
+            })?;
         }
         Ok(crew)
     }

@@ -43,6 +43,7 @@ mod standing;
 mod step_log;
 #[cfg(test)]
 mod tests;
+mod tracer;
 mod training;
 mod weights;
 

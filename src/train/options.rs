@@ -67,6 +67,9 @@ pub struct Options {
     /// Answer at this address with the last numbers, as Prometheus reads them, while the run goes; port 0
     /// is any that is free.
     pub prometheus: Option<SocketAddr>,
+    /// A file for a trace of what each thread did when; empty: `trace.json` in `out`. None: no trace. The
+    /// result does not depend on it.
+    pub trace: Option<PathBuf>,
     /// Workers that compute; the result does not depend on it.
     pub spheres: usize,
     /// Threads that turn text into tokens; the result does not depend on it.
@@ -133,6 +136,7 @@ impl Default for Options {
             keep_checkpoints: 3,
             tensorboard: false,
             prometheus: None,
+            trace: None,
             spheres: 2,
             tokenizers: 2,
             steps: 5200,

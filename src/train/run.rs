@@ -2,16 +2,18 @@
 
 use super::Cancel;
 use super::checkpoints::Checkpoints;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, Publisher};
 use super::lines::Line;
+use super::model::Model;
 use super::options::Options;
 use super::outcome::Results;
 use super::receive::{Received, receive, unfinished};
 use super::records::Records;
-use super::resume::{Begin, Search};
+use super::resume::{Begin, Resumed, Search};
 use super::standing::Digests;
+use super::tracer::Tracer;
 use super::training::{First, Training};
-use super::{files, finish, init, inputs, page, snapshot};
+use super::{files, finish, init, inputs, page, snapshot, tracer};
 use crate::corpus::Source;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
 use crate::corpus::tokenizer::{Tokenizer, TokenizerSpec, learn};
@@ -86,7 +88,7 @@ pub fn run(
     let out = folder.path();
     source.leave_out(out)?;
     let mut checkpoints = Checkpoints::open(out, options.keep_checkpoints)?;
-    let mut results = Results::new(options, isa);
+    let results = Results::new(options, isa);
     observer.plan(&plan_text(options, isa, endpoint.as_ref()));
     let begin = if options.resume {
         Search { out, checkpoints: &mut checkpoints, options, digests: &digests, isa, observer }
@@ -104,31 +106,80 @@ pub fn run(
             return Ok(*report);
         }
     };
-    let step = resumed.as_ref().map(|resumed| resumed.standing.step);
-    let mut records = Records::new(out, options, step, publisher, observer);
-    let corpus = match given {
-        None => learn(options, spec, source, cancel, &mut results, &mut records)?,
-        Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
+    let tracer = Tracer::open(options, out)?;
+    let begun = Begun {
+        options,
+        isa,
+        spec,
+        source,
+        given,
+        digests,
+        init,
+        resumed,
+        publisher,
+        checkpoints,
+        results,
     };
-    let first = First::new(resumed.as_deref(), init.as_ref());
-    let mut training = Training::start(options, isa, (corpus, digests), first, cancel)?;
-    drop(init);
-    if let Some(resumed) = resumed {
-        results.restore(&resumed.standing);
+    let report = begun.train(&folder, cancel, &tracer, observer);
+    tracer.close(observer);
+    report
+}
+
+/// A run whose folder is held, and that knows where it begins.
+struct Begun<'a> {
+    options: &'a Options,
+    isa: Isa,
+    spec: TokenizerSpec,
+    source: Box<dyn Source>,
+    given: Option<Tokenizer>,
+    digests: Digests,
+    init: Option<Model>,
+    resumed: Option<Box<Resumed>>,
+    publisher: Option<Publisher>,
+    checkpoints: Checkpoints,
+    results: Results,
+}
+
+impl Begun<'_> {
+    /// Trains and writes the outputs. All threads have ended when this returns.
+    fn train(
+        self,
+        folder: &files::RunFolder,
+        cancel: &Cancel,
+        tracer: &Tracer,
+        observer: &mut dyn Observer,
+    ) -> Result<RunReport, Error> {
+        let Begun { options, isa, spec, source, given, digests, init, resumed, .. } = self;
+        let Begun { publisher, mut checkpoints, mut results, .. } = self;
+        let step = resumed.as_ref().map(|resumed| resumed.standing.step);
+        let mut records = Records::new(folder.path(), options, step, publisher, observer);
+        let corpus = match given {
+            None => learn(options, spec, source, cancel, &mut results, &mut records, tracer)?,
+            Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
+        };
+        let first = First::new(resumed.as_deref(), init.as_ref());
+        let mut training = Training::start(options, isa, (corpus, digests), first, cancel, tracer)?;
+        drop(init);
+        if let Some(resumed) = resumed {
+            results.restore(&resumed.standing);
+        }
+        results.begin();
+        let end = training.steps(options, cancel, &mut checkpoints, &mut results, &mut records)?;
+        results.computed();
+        let trained = training.close(&mut results, end)?;
+        if let Some(fault) = &trained.late {
+            records.note(&format!("after the last step: {fault}"));
+        }
+        let (begun, steps) = (tracer.now(), results.steps());
+        let report = finish::finish(options, folder, trained, results, &mut records)?;
+        tracer.span(begun, &tracer::OUTPUTS, steps);
+        records.end();
+        // After its records, which it tells of.
+        page::leave(folder.path(), observer);
+        tracer::remove_foreign(options, folder.path());
+        checkpoints.remove_foreign()?;
+        Ok(report)
     }
-    results.begin();
-    let end = training.steps(options, cancel, &mut checkpoints, &mut results, &mut records)?;
-    results.computed();
-    let trained = training.close(&mut results, end)?;
-    if let Some(fault) = &trained.late {
-        records.note(&format!("after the last step: {fault}"));
-    }
-    let report = finish::finish(options, &folder, trained, results, &mut records)?;
-    records.end();
-    // After its records, which it tells of.
-    page::leave(out, observer);
-    checkpoints.remove_foreign()?;
-    Ok(report)
 }
 
 /// Text that is still to be read, or what a first pass kept of it.
@@ -185,11 +236,12 @@ fn learn(
     cancel: &Cancel,
     results: &mut Results,
     observer: &mut dyn Observer,
+    tracer: &Tracer,
 ) -> Result<Corpus, Error> {
     let mut line = Line::new(cancel.control());
     let sizes = (options.tokenizers, options.token_memory);
     let (learners, mut read) = line.learning(source, &spec, sizes);
-    let crew = line.start()?;
+    let crew = line.start(tracer)?;
     let mut learned = Vec::new();
     for mut result in learners {
         match receive(&mut result, cancel, line.shutdown()) {
@@ -204,6 +256,7 @@ fn learn(
         }
     }
     crew.join()?;
+    tracer.take();
     let mut source = read.try_recv().map_err(|_| unfinished("the loader"))?;
     results.first_pass(&line);
     let (learners, kept): (Vec<_>, Vec<_>) =
@@ -212,7 +265,9 @@ fn learn(
     if learners.len() < options.tokenizers {
         return Err(unfinished("a tokenizer"));
     }
+    let begun = tracer.now();
     let trained = learn::train(learners);
+    tracer.span(begun, &tracer::LEARN, 0);
     if cancel.is_requested() {
         return Err(Error::Interrupted);
     }

@@ -6,8 +6,8 @@ use super::checkpoints::Checkpoints;
 use super::files::write_settings;
 use super::options::Options;
 use super::outcome::Results;
-use super::snapshot;
 use super::training::Training;
+use super::{snapshot, tracer};
 use crate::report::Observer;
 
 /// Saves checkpoints between steps.
@@ -47,7 +47,7 @@ impl Saver<'_> {
     /// goes on: what cannot be saved now may be later.
     pub(super) fn save(
         &mut self,
-        training: &Training,
+        training: &Training<'_>,
         results: &mut Results,
         observer: &mut dyn Observer,
     ) {
@@ -58,10 +58,12 @@ impl Saver<'_> {
             &training.digests,
             training.isa.name(),
         );
+        let begun = training.tracer.now();
         let saved = self.checkpoints.save(step, results.best(), |folder| {
             let Training { spheres, config, tokenizer, .. } = training;
             snapshot::write(folder, spheres, config, tokenizer, &state).map(|_| ())
         });
+        training.tracer.span(begun, &tracer::CHECKPOINT, step);
         (self.last, self.asked) = (Instant::now(), false);
         results.checkpoint(saved.is_ok());
         if saved.is_ok()

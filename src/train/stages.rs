@@ -17,12 +17,31 @@ use crate::corpus::{Chunk, Source, TokenChunk};
 use crate::engine::BoxError;
 use crate::engine::edge::{Receiver, RecvError, SendError, Sender};
 use crate::engine::stage::{Step, Stepped};
+use crate::engine::trace::{Flow, Label, Mark};
 use crate::inject;
 use crate::sync::Arc;
 
 /// Items in each ring between two stages. A chunk is a quarter of a megabyte: what a ring holds is
 /// what a stage may run ahead.
 pub(super) const DEPTH: usize = 4;
+
+static LOAD: Label = Label { name: "load", args: ["chunk", ""] };
+static LEARN: Label = Label { name: "learn", args: ["chunk", ""] };
+static TOKENIZE: Label = Label { name: "tokenize", args: ["chunk", ""] };
+
+/// Which pass a chunk's road in a trace belongs to: the one in which a tokenizer learns, or the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Road {
+    Learn,
+    Train,
+}
+
+impl Road {
+    /// The number of chunk `n`'s road: away from those of the sequences, which count steps.
+    pub(super) fn of(self, n: u64) -> u64 {
+        (1 << 63) + (u64::from(self == Road::Learn) << 62) + n
+    }
+}
 
 /// An edge's sending end beside the ring on which its buffers come back. At most
 /// [`DEPTH`] + 2 buffers exist: those in the ring, and one in the hands of each end.
@@ -103,6 +122,9 @@ pub(super) struct Load {
     /// Who asks for another pass; none in the first pass of a tokenizer that learns.
     again: Option<Receiver<Again>>,
     waits: bool,
+    /// The chunk of the last step, and whether the tokenizers count as the loader does.
+    sent: Option<u64>,
+    counted: bool,
 }
 
 /// Asks the loader for the text once more.
@@ -116,12 +138,12 @@ impl Load {
         done: Sender<Box<dyn Source>>,
         again: Option<Receiver<Again>>,
     ) -> Self {
-        Load { source, out, done, next: 0, again, waits: false }
+        Load { source, out, done, next: 0, again, waits: false, sent: None, counted: true }
     }
 
     /// The source has been read before: it is read when somebody asks.
     pub(super) fn waiting(self) -> Self {
-        Load { waits: true, ..self }
+        Load { waits: true, counted: false, ..self }
     }
 
     /// Begins another pass when it is asked for.
@@ -147,6 +169,7 @@ impl Load {
 
 impl Stepped for Load {
     fn step(&mut self) -> Result<Step, BoxError> {
+        self.sent = None;
         if self.waits {
             return self.wait();
         }
@@ -167,6 +190,7 @@ impl Stepped for Load {
         let ends = outlet.pending.as_ref().is_some_and(|chunk| chunk.ends_pass);
         match outlet.flush() {
             Sent::Clear => {
+                self.sent = Some(self.next);
                 self.next += 1;
                 self.waits = ends;
                 Ok(Step::Worked)
@@ -179,12 +203,23 @@ impl Stepped for Load {
     fn item(&self) -> u64 {
         self.next
     }
+
+    fn mark(&self) -> Mark {
+        let road = if self.again.is_none() { Road::Learn } else { Road::Train };
+        let flow = self.sent.filter(|_| self.counted).map(|n| Flow::start(road.of(n), 1));
+        Mark {
+            label: &LOAD,
+            args: [self.sent.unwrap_or(self.next), 0],
+            flow: flow.unwrap_or(Flow::NONE),
+        }
+    }
 }
 
 /// Interns the pieces of its chunks in the first pass of a tokenizer that learns.
 #[derive(Debug)]
 pub(super) struct Learn {
-    worker: usize,
+    /// Which it is, and of how many.
+    worker: (usize, usize),
     input: Inlet<Chunk>,
     learner: Learner,
     kept: Vec<PieceChunk>,
@@ -204,7 +239,7 @@ pub(super) struct Learned {
 
 impl Learn {
     pub(super) fn new(
-        worker: usize,
+        worker: (usize, usize),
         input: Inlet<Chunk>,
         learner: Learner,
         room: u64,
@@ -238,7 +273,7 @@ impl Stepped for Learn {
     fn step(&mut self) -> Result<Step, BoxError> {
         match self.input.rx.try_recv() {
             Ok(chunk) => {
-                inject::point("learn", self.worker, self.items)?;
+                inject::point("learn", self.worker.0, self.items)?;
                 let pieces = self.learner.learn(&chunk);
                 self.keep(pieces);
                 self.input.give_back(chunk);
@@ -253,6 +288,16 @@ impl Stepped for Learn {
     fn item(&self) -> u64 {
         self.items
     }
+
+    fn mark(&self) -> Mark {
+        let chunk = last_chunk(self.worker, self.items);
+        Mark { label: &LEARN, args: [chunk, 0], flow: Flow::end(Road::Learn.of(chunk), 1) }
+    }
+}
+
+/// The chunk that a worker was given last: worker `w` of `n` gets every `n`-th from `w` on.
+fn last_chunk((worker, workers): (usize, usize), items: u64) -> u64 {
+    items.saturating_sub(1) * workers as u64 + worker as u64
 }
 
 /// Where a tokenizer's chunks come from.
@@ -323,14 +368,15 @@ impl Text {
 /// Turns chunks into tokens. Its threads are `tf-tok-0`, ...
 #[derive(Debug)]
 pub(super) struct Tokenize {
-    worker: usize,
+    /// Which it is, and of how many.
+    worker: (usize, usize),
     text: Text,
     out: Outlet<TokenChunk>,
     items: u64,
 }
 
 impl Tokenize {
-    pub(super) fn new(worker: usize, text: Text, out: Outlet<TokenChunk>) -> Self {
+    pub(super) fn new(worker: (usize, usize), text: Text, out: Outlet<TokenChunk>) -> Self {
         Tokenize { worker, text, out, items: 0 }
     }
 }
@@ -346,7 +392,7 @@ impl Stepped for Tokenize {
             return Ok(self.out.no_buffer());
         };
         match self.text.encode(&mut tokens) {
-            Encoded::Tokens => inject::point("tokenize", self.worker, self.items)?,
+            Encoded::Tokens => inject::point("tokenize", self.worker.0, self.items)?,
             Encoded::Ended => return Ok(Step::Done),
             Encoded::Starved => {
                 self.out.spare = Some(tokens);
@@ -360,5 +406,10 @@ impl Stepped for Tokenize {
 
     fn item(&self) -> u64 {
         self.items
+    }
+
+    fn mark(&self) -> Mark {
+        let chunk = last_chunk(self.worker, self.items);
+        Mark { label: &TOKENIZE, args: [chunk, 0], flow: Flow::step(Road::Train.of(chunk), 1) }
     }
 }

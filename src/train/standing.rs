@@ -50,7 +50,7 @@ pub(super) struct Served {
 /// What decides nothing: where text and outputs lie, how many threads there are, what is saved when
 /// and who looks.
 /// Nor does the limit of bad records, which says only whether a run goes on.
-const FREE: [&str; 15] = [
+const FREE: [&str; 16] = [
     "paths",
     "init",
     "bad_records",
@@ -63,6 +63,7 @@ const FREE: [&str; 15] = [
     "keep_checkpoints",
     "tensorboard",
     "prometheus",
+    "trace",
     "spheres",
     "tokenizers",
     "token_memory",
@@ -303,6 +304,7 @@ mod tests {
             tensorboard: true,
             prometheus: Some(([127, 0, 0, 1], 0).into()),
             bad_records: 7,
+            trace: Some(PathBuf::new()),
             ..options.clone()
         };
         assert_eq!(changes(&state, &free, &Digests::default()), []);

@@ -163,6 +163,31 @@ fn an_error_in_each_stage_ends_the_run_with_its_place() {
     fault_at_each_place(&Fault::Error, "failed", &["load", "learn", "tokenize", "batch"]);
 }
 
+/// The trace goes beside the run's folder, which must stay as it was.
+#[test]
+fn a_panic_leaves_a_whole_trace_of_what_came_before_it() {
+    let _watchdog = watchdog("a panic in a run that is traced");
+    let places = [
+        ("learn", 1, "words:50"),
+        ("batch", 1, "bytes"),
+        ("sphere", 100, "bytes"),
+        ("optimizer", 0, "bytes"),
+    ];
+    for (stage, item, tokenizer) in places {
+        let out = tempfile::tempdir().unwrap();
+        let path = out.path().join("trace.json");
+        let trace = Some(path.clone());
+        let options = Options { tokenizer: tokenizer.to_owned(), trace, ..endless(&out) };
+        let guard = plant(stage, ANY, item, Fault::Panic);
+        failure(&options);
+        drop(guard);
+        let text = fs::read_to_string(path).unwrap();
+        let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+        let loaded = events.iter().filter(|event| event["name"] == "load" && event["ph"] == "X");
+        assert!(loaded.count() >= 1, "{stage}");
+    }
+}
+
 /// The edges of a stage that fails close with it, and what came before is not the whole text.
 #[test]
 fn a_fault_is_seen_before_the_end_of_the_stream_that_it_cuts_off() {

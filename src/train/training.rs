@@ -15,6 +15,7 @@ use super::run::Corpus;
 use super::saver::Saver;
 use super::schedule::Schedule;
 use super::standing::{Digests, Served};
+use super::tracer::{self, Tracer};
 use super::{init, snapshot};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
@@ -47,8 +48,9 @@ pub(super) enum End {
 }
 
 /// The running line with its spheres.
-pub(super) struct Training {
+pub(super) struct Training<'a> {
     pub(super) isa: Isa,
+    pub(super) tracer: &'a Tracer,
     line: Line,
     crew: Option<Crew>,
     pub(super) spheres: Spheres,
@@ -75,7 +77,7 @@ pub(super) struct Trained {
     pub(super) late: Option<Error>,
 }
 
-impl Training {
+impl<'a> Training<'a> {
     /// Builds the line and the spheres, with the weights of a checkpoint or new ones, and starts the
     /// threads.
     pub(super) fn start(
@@ -84,6 +86,7 @@ impl Training {
         (corpus, digests): (Corpus, Digests),
         first: First<'_>,
         cancel: &Cancel,
+        tracer: &'a Tracer,
     ) -> Result<Self, Error> {
         let mut line = Line::new(cancel.control());
         let (tokenizing, tokenizer) = match corpus {
@@ -105,13 +108,6 @@ impl Training {
             end_of_document: tokenizer.end_of_document(),
         })?
         .keeping(options.token_memory);
-        let menu = menu(options, first.resumed);
-        let (feeds, mut back) = line.batching((texts, again), batcher, menu, &tokenizer);
-        for _ in 0..FEEDS {
-            let buffer = Sequences::new(options.context, options.sequences_per_step());
-            // The ring was made with room for all of them.
-            let _ = back.try_send(buffer);
-        }
         let plan = Plan {
             config,
             batch: options.batch,
@@ -121,11 +117,19 @@ impl Training {
             isa,
             separator: options.mask_documents.then(|| tokenizer.end_of_document()),
         };
+        let menu = menu(options, first.resumed, plan.roads());
+        let (feeds, mut back) = line.batching((texts, again), batcher, menu, &tokenizer);
+        for _ in 0..FEEDS {
+            let buffer = Sequences::new(options.context, options.sequences_per_step());
+            // The ring was made with room for all of them.
+            let _ = back.try_send(buffer);
+        }
         let spheres = computing(&mut line, options, plan, numbers, cancel);
-        let crew = Some(line.start()?);
+        let crew = Some(line.start(tracer)?);
         let (feeds, back, totals) = (Some(feeds), Some(back), None);
         Ok(Training {
             isa,
+            tracer,
             line,
             crew,
             spheres,
@@ -172,7 +176,10 @@ impl Training {
                     }
                 }
                 Received::Item(Feed::Validate { sequences, last, is_final }) => {
+                    let begun = self.tracer.now();
                     let outcome = self.validate(&mut job, sequences)?;
+                    self.tracer.span(begun, &tracer::VALIDATE, results.steps());
+                    self.tracer.take();
                     validation.loss_sum += outcome.loss_sum;
                     validation.targets += outcome.targets;
                     if last {
@@ -212,7 +219,9 @@ impl Training {
         observer.validated(&results.progress(&self.line, &self.spheres, &self.config));
         if results.is_moment() {
             let model = (&self.spheres, &self.config, &*self.tokenizer);
+            let begun = self.tracer.now();
             let words = finish::sample(model, MOMENT_TOKENS, options.seed)?;
+            self.tracer.span(begun, &tracer::SAMPLE, results.steps());
             observer.sample_at(results.steps(), &words);
         }
         Ok(())
@@ -228,7 +237,10 @@ impl Training {
         results: &mut Results,
         observer: &mut dyn Observer,
     ) -> Result<(), Error> {
+        let begun = self.tracer.now();
         let trained = self.train(options, job, sequences, step);
+        self.tracer.span(begun, &tracer::STEP, step);
+        self.tracer.take();
         results.serve(served);
         match trained {
             Ok(outcome) => results.step(step, &outcome, clock.lap()),
@@ -417,8 +429,9 @@ fn config(options: &Options, tokenizer: &Tokenizer, init: Option<&Model>) -> Res
 }
 
 /// What the batcher is to give.
-fn menu(options: &Options, resumed: Option<&Resumed>) -> Menu {
+fn menu(options: &Options, resumed: Option<&Resumed>, roads: u32) -> Menu {
     Menu {
+        roads,
         steps: options.steps,
         eval_interval: options.eval_interval,
         eval_sequences: EVAL_SEQUENCES,
@@ -455,6 +468,11 @@ fn computing(
             Ok(())
         };
         line.thread(format!("tf-sphere-{id:02}"), "sphere", id, Box::new(body));
+        let place = spheres.tree().place(id);
+        let tags = [("sphere", id), ("level", place.level), ("group", place.group)];
+        let room = (tracer::RINGS / options.spheres).max(256);
+        let spans = spheres.spans_per_step().saturating_mul(2).min(room);
+        line.traced(spans, tags.map(|(name, number)| (name, number as u64)).to_vec());
     }
     spheres
 }
