@@ -21,6 +21,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -30,16 +31,15 @@ use memchr::memchr_iter;
 use memmap2::Mmap;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use twelvefold::corpus::files::FileSource;
-use twelvefold::corpus::{Chunk, Source};
-use twelvefold::engine::edge::channel;
+use twelvefold::corpus::{Chunk, Filled, Source};
 use twelvefold::engine::pipeline::Pipeline;
 use twelvefold_benches::median;
 
 const FOLDERS: usize = 30;
 const SMALL_BYTES: usize = 4096;
 const LARGE_BYTES: usize = 160_000_000;
-/// Chunks in our pipeline.
-const IN_FLIGHT: usize = 64;
+/// Batches of files in our pipeline.
+const IN_FLIGHT: usize = 16;
 /// Files that a thread of a peer takes at a time.
 const SHARE: usize = 64;
 
@@ -205,20 +205,25 @@ fn fill(path: &Path, count: impl Fn(&[u8]) -> u64) -> u64 {
     counted
 }
 
-/// The loader before workers that take its chunks; the buffers come back from the sink.
-fn pipeline(path: &Path, count: impl Fn(&[u8]) -> u64 + Sync) -> u64 {
-    let (mut source, mut counted) = (source(path), 0);
-    let (mut back, mut spare) = channel::<Chunk>(IN_FLIGHT);
-    let chunks = std::iter::from_fn(move || {
-        let mut chunk = spare.try_recv().unwrap_or_default();
-        source.fill(&mut chunk).unwrap().then_some(chunk)
-    });
-    Pipeline::from_iter("load", chunks)
-        .map("count", |chunk| (count(&chunk.bytes), chunk))
-        .sink("sum", |(found, chunk)| {
-            counted += found;
-            // Where there are enough, it is dropped.
-            let _ = back.try_send(chunk);
+/// The loader as the run uses it: workers read ahead, and the sink takes what they read, in order.
+fn pipeline(path: &Path, count: impl Fn(&[u8]) -> u64 + Sync + Send) -> u64 {
+    let (mut chunk, mut counted) = (Chunk::default(), 0);
+    let mut source = source(path);
+    // The pipeline bounds how many there are.
+    source.read_ahead(usize::MAX);
+    let source = Mutex::new(source);
+    let planned = std::iter::from_fn(|| source.lock().unwrap().plan());
+    Pipeline::from_iter("plan", planned)
+        .map("read", |mut batch| {
+            batch.read();
+            batch
+        })
+        .sink("take", |batch| {
+            let mut source = source.lock().unwrap();
+            source.accept(batch);
+            while source.advance(&mut chunk).unwrap() == Filled::Full {
+                counted += count(&chunk.bytes);
+            }
         })
         .in_flight(IN_FLIGHT)
         .run()
