@@ -90,6 +90,34 @@ fn where_the_corpus_is_consumed_nothing_is_abandoned() {
     }
 }
 
+/// A batch of files goes to one reader and comes back from it, whoever of them is faster.
+#[test]
+fn any_number_of_readers_hands_on_every_file_once_in_the_same_order() {
+    let _alone = alone();
+    let _watchdog = watchdog("readers");
+    let folder = folder(900, 3_000);
+    for tokenizer in ["bytes", "bpe:300"] {
+        let mut digests = Vec::new();
+        for tokenizers in [1, 2, 3, 9] {
+            let tokenizer = tokenizer.to_owned();
+            let options = Options { tokenizer, tokenizers, ..whole() };
+            let report = train(&on(&[folder.path()], options)).unwrap();
+            assert_no_threads();
+            assert_balanced(&report);
+            let reads = report.edges.iter().filter(|edge| edge.name.starts_with("load-read-"));
+            let batches: Vec<u64> = reads.clone().map(|edge| edge.items_out).collect();
+            assert_eq!(batches.len(), tokenizers.min(8));
+            assert!(batches.iter().sum::<u64>() >= 14, "{batches:?}");
+            assert!(reads.map(|edge| edge.abandoned).sum::<u64>() == 0, "{:?}", report.edges);
+            let corpus = &report.corpus;
+            assert_eq!((corpus.files, corpus.opened, corpus.documents), (900, 900, 900));
+            assert_eq!(corpus.bytes, 2_700_000);
+            digests.push(report.weights_sha256);
+        }
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{tokenizer}");
+    }
+}
+
 #[test]
 fn where_the_run_ends_before_the_corpus_what_is_left_is_counted() {
     let _alone = alone();
@@ -226,6 +254,10 @@ fn all_threads_are_named_and_joined_on_success_on_error_and_on_a_stop() {
     let expected = ["tf-batch", "tf-load", "tf-sphere-00", "tf-sphere-01", "tf-tok-0", "tf-tok-1"];
     let all = |stop_at, options: &Options| {
         let cancel = Cancel::new();
+        let readers: &[&str] =
+            if options.paths.is_empty() { &[] } else { &["tf-read-0", "tf-read-1"] };
+        let mut expected = [&expected[..], readers].concat();
+        expected.sort_unstable();
         let expected = &expected;
         let mut ending = Ending { cancel: &cancel, stop_at, expected, seen: Vec::new() };
         let result = run(options, &cancel, &mut ending);
@@ -244,6 +276,16 @@ fn all_threads_are_named_and_joined_on_success_on_error_and_on_a_stop() {
     let report = result.unwrap();
     assert!(report.interrupted && report.steps == 2);
     assert_balanced(&report);
+
+    // Stopped while files are read.
+    let folder = folder(4_000, 5_000);
+    let options_of =
+        |name: &str| Options { steps: 1_000_000, ..on(&[folder.path()], options(name)) };
+    let (result, seen) = all(2, &options_of("stopped-reading"));
+    let report = result.unwrap();
+    assert!(report.interrupted && report.steps == 2 && report.corpus.opened < 4_000);
+    assert_balanced(&report);
+    assert!(seen.contains(&"tf-read-0".to_owned()) && seen.contains(&"tf-read-1".to_owned()));
 
     let short = out.path().join("two-bytes");
     fs::write(&short, "a").unwrap();

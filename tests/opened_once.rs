@@ -79,13 +79,16 @@ fn the_count_of_opened_files_is_that_of_the_files() {
 }
 
 /// How often each path was opened, by strace's log.
-fn opens(log: &str) -> BTreeMap<&str, usize> {
+fn opens(log: &str) -> BTreeMap<String, usize> {
     let mut opens = BTreeMap::new();
     for line in log.lines().filter(|line| !line.contains("O_DIRECTORY")) {
-        // `PID openat(AT_FDCWD, "PATH", FLAGS) = FD`; a call that was interrupted in the log is
-        // finished on a line of its own, without the path.
-        let Some(path) = line.split('"').nth(1) else { continue };
-        *opens.entry(path).or_default() += 1;
+        // `PID openat(AT_FDCWD</HERE>, "PATH", FLAGS) = FD`, or `openat(FD</FOLDER>, "NAME", FLAGS)`; a
+        // call that was interrupted in the log is finished on a line of its own, without the path.
+        let Some((call, rest)) = line.split_once('"') else { continue };
+        let Some((path, _)) = rest.split_once('"') else { continue };
+        let folder = call.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+        let folder = Path::new(folder.map_or("", |(folder, _)| folder));
+        *opens.entry(folder.join(path).display().to_string()).or_default() += 1;
     }
     opens
 }
@@ -106,6 +109,7 @@ fn the_system_sees_every_file_opened_once() {
             command.args([
                 "-f",
                 "-qq",
+                "-y",
                 "-s",
                 "4096",
                 "-e",

@@ -140,6 +140,31 @@ fn each_step_tells_tokens_memory_peak_and_what_every_stage_and_the_spheres_do() 
     assert!(!report.bottleneck().contains("nothing"), "{}", report.bottleneck());
 }
 
+/// Files are read by threads that have a row of their own, before the loader's.
+#[test]
+fn where_files_are_read_their_readers_have_a_row() {
+    let _watchdog = watchdog("a run on files that is looked at");
+    let (out, text) = (tempdir().unwrap(), tempdir().unwrap());
+    for i in 0..40 {
+        fs::write(text.path().join(format!("{i}")), "some words of text ".repeat(100)).unwrap();
+    }
+    let options = Options { paths: vec![text.path().to_path_buf()], ..short(&out) };
+    let (report, moments) = watched(&options);
+    for progress in &moments.steps {
+        let rows = progress.stages.iter();
+        let rows = rows.map(|row| (row.name, row.workers, row.queue.map(|(_, room)| room)));
+        let expected = [
+            ("read", 2, Some(8)),
+            ("load", 1, None),
+            ("tokenize", 2, Some(8)),
+            ("batch", 1, Some(8)),
+        ];
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+    }
+    let read = report.stages.iter().find(|stage| stage.name == "read").unwrap();
+    assert!(read.workers == 2 && read.items >= 1 && read.busy_seconds > 0.0, "{read:?}");
+}
+
 #[test]
 fn each_step_has_one_line_with_what_the_observer_was_told() {
     let _watchdog = watchdog("a run that is written down");

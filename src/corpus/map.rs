@@ -17,14 +17,14 @@
 //! The live maps stand in a fixed table, which the handler reads without a lock. A slot goes
 //! free (`claimed` false) → claimed (`start` 0) → live (`start` set) → claimed → free.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
+use rustix::fs::{Stat, fstat};
 
 /// How many maps the handler can watch at a time; a source holds one.
 const SLOTS: usize = 64;
@@ -94,14 +94,14 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-        Stamp { size: metadata.len(), seconds, nanoseconds }
+    pub(super) fn of(seen: &Stat) -> Self {
+        let (seconds, nanoseconds) = (seen.st_mtime, seen.st_mtime_nsec as i64);
+        Stamp { size: seen.st_size as u64, seconds, nanoseconds }
     }
 
     /// An error if `file` is not as it was.
     pub(super) fn check(&self, file: &File) -> io::Result<()> {
-        let now = Stamp::of(&file.metadata()?);
+        let now = Stamp::of(&fstat(file)?);
         if now.size != self.size {
             let what = format!("its size was {} bytes and is {} now", self.size, now.size);
             return Err(io::Error::other(what));
@@ -390,7 +390,7 @@ mod tests {
     }
 
     fn mapped(file: File) -> Mapped {
-        let stamp = Stamp::of(&file.metadata().unwrap());
+        let stamp = Stamp::of(&fstat(&file).unwrap());
         Mapped::new(file, stamp).unwrap()
     }
 

@@ -6,7 +6,8 @@
 
 use std::path::Path;
 
-use super::{Chunk, Source, Summary, files};
+use super::files::Batch;
+use super::{Chunk, Filled, Source, Summary, files};
 use crate::error::Error;
 
 /// See the module.
@@ -66,6 +67,27 @@ impl Mix {
         first.map(|(at, _)| at)
     }
 
+    /// Has a part fill the chunk. One that fills it later is asked again: nothing changes until then.
+    fn next_chunk(
+        &mut self,
+        chunk: &mut Chunk,
+        fill: impl Fn(&mut dyn Source, &mut Chunk) -> Result<Filled, Error>,
+    ) -> Result<Filled, Error> {
+        // A document is never interrupted by another's text.
+        while let Some(at) = self.open.or_else(|| self.next()) {
+            match fill(&mut *self.parts[at].source, chunk)? {
+                Filled::Full => {
+                    self.take(at, chunk);
+                    return Ok(Filled::Full);
+                }
+                Filled::Later => return Ok(Filled::Later),
+                Filled::Over => (self.parts[at].ended, self.open) = (true, None),
+            }
+        }
+        chunk.reset(self.chunks);
+        Ok(Filled::Over)
+    }
+
     /// Numbers a chunk of a part anew.
     fn take(&mut self, at: usize, chunk: &mut Chunk) {
         let part = &mut self.parts[at];
@@ -91,16 +113,42 @@ impl Mix {
 
 impl Source for Mix {
     fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Error> {
-        // A document is never interrupted by another's text.
-        while let Some(at) = self.open.or_else(|| self.next()) {
-            if self.parts[at].source.fill(chunk)? {
-                self.take(at, chunk);
-                return Ok(true);
-            }
-            (self.parts[at].ended, self.open) = (true, None);
+        self.next_chunk(chunk, |source, chunk| {
+            Ok(if source.fill(chunk)? { Filled::Full } else { Filled::Over })
+        })
+        .map(|filled| filled == Filled::Full)
+    }
+
+    fn advance(&mut self, chunk: &mut Chunk) -> Result<Filled, Error> {
+        self.next_chunk(chunk, |source, chunk| source.advance(chunk))
+    }
+
+    fn read_ahead(&mut self, batches: usize) -> bool {
+        let each = (batches / self.parts.len().max(1)).max(2);
+        let mut any = false;
+        self.parts.iter_mut().for_each(|part| any |= part.source.read_ahead(each));
+        any
+    }
+
+    fn plan(&mut self) -> Option<Batch> {
+        // The part that comes next first.
+        let first = self.open.or_else(|| self.next()).unwrap_or(0);
+        if self.parts.is_empty() {
+            return None;
         }
-        chunk.reset(self.chunks);
-        Ok(false)
+        let (before, from) = self.parts.split_at_mut(first);
+        let mut parts = (first..).zip(from).chain((0..).zip(before));
+        parts.find_map(|(at, part)| {
+            let mut batch = part.source.plan()?;
+            batch.part = at;
+            Some(batch)
+        })
+    }
+
+    fn accept(&mut self, batch: Batch) {
+        if let Some(part) = self.parts.get_mut(batch.part) {
+            part.source.accept(batch);
+        }
     }
 
     fn summary(&self) -> Summary {

@@ -29,6 +29,7 @@ pub mod map;
 pub mod mix;
 pub mod ngram;
 pub mod order;
+mod paths;
 pub mod runs;
 pub mod stories;
 pub mod text;
@@ -92,6 +93,33 @@ pub trait Source: Send + std::fmt::Debug {
     /// The run cannot go on: for example a file changed while it was read.
     fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Error>;
 
+    /// As [`Source::fill`], where others read the files: [`Filled::Later`] leaves the chunk begun, and the next
+    /// call, with the same chunk, goes on with it. Until then a batch must come back; where none is out,
+    /// [`Source::plan`] has one.
+    ///
+    /// # Errors
+    /// As [`Source::fill`].
+    fn advance(&mut self, chunk: &mut Chunk) -> Result<Filled, Error> {
+        Ok(if self.fill(chunk)? { Filled::Full } else { Filled::Over })
+    }
+
+    /// Whether there is something to read ahead, of which there will be so many batches at most.
+    fn read_ahead(&mut self, _batches: usize) -> bool {
+        false
+    }
+
+    /// Files to be read, by [`Batch::read`](files::Batch::read) on any thread, if there are some and not
+    /// yet as many as there may be. All batches must come back by [`Source::accept`], in this order.
+    fn plan(&mut self) -> Option<files::Batch> {
+        None
+    }
+
+    /// Takes back a batch that was read.
+    ///
+    /// # Panics
+    /// May, where it is not the batch that was planned after the last one that came back.
+    fn accept(&mut self, _batch: files::Batch) {}
+
     /// What was opened, skipped and read so far; complete once `fill` has said `false`.
     fn summary(&self) -> Summary;
 
@@ -123,6 +151,17 @@ pub trait Source: Send + std::fmt::Debug {
     }
 }
 
+/// What [`Source::advance`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// The chunk is full.
+    Full,
+    /// Files that it needs are still to be read.
+    Later,
+    /// There is no more.
+    Over,
+}
+
 /// What a [`Source`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
@@ -145,7 +184,7 @@ pub struct Summary {
 }
 
 /// A path that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// The path, with U+FFFD for what is not UTF-8.
     pub path: String,

@@ -1,11 +1,12 @@
 //! The production lines of a run: which threads there are, what connects them, who wakes whom.
 
+use super::ahead::{Ahead, BATCHES, READERS, Read};
 use super::batch::{Batch, Menu};
 use super::feed::Feed;
 use super::stages::{Again, Chunks, DEPTH, Inlet, Learn, Learned, Load, Outlet, Text, Tokenize};
 use super::tracer::Tracer;
 use crate::corpus::batcher::{Batcher, Sequences};
-use crate::corpus::files::Interrupter;
+use crate::corpus::files::{Batch as Files, Interrupter};
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer, TokenizerSpec};
 use crate::corpus::{Chunk, Source, TokenChunk};
@@ -214,16 +215,31 @@ impl Line {
         }
         let (done, read) = edge("source", 1, &event, &self.control.clone());
         let held = source.interrupter().map(|interrupter| self.interrupts(interrupter, &event));
+        let (mut source, readers) = (source, tokenizers.min(READERS));
+        let readers = if source.read_ahead(readers * BATCHES) { readers } else { 0 };
+        let ahead = Ahead::new((0..readers).map(|worker| self.reader(worker, &event)).collect());
         let load = match reads {
             Reads::Once => Load::new(source, outlets, done, None),
             Reads::Now(again) => Load::new(source, outlets, done, Some(again)),
             Reads::Later(again) => Load::new(source, outlets, done, Some(again)).waiting(),
         };
-        self.stage(("tf-load".to_owned(), "load", 0), event, load, |load| {
+        self.stage(("tf-load".to_owned(), "load", 0), event, load.ahead(ahead), |load| {
             drop(held);
             load.finish();
         });
         (inlets, read)
+    }
+
+    /// A thread that reads files ahead; the loader's ends of its edges.
+    fn reader(&mut self, worker: usize, loader: &Arc<Event>) -> (Sender<Files>, Receiver<Files>) {
+        let event = self.event();
+        let name = format!("load-read-{worker}");
+        let (tx, input) = self.edge((&name, "read"), BATCHES, loader, &event);
+        // As with buffers: what comes back was counted on its way out.
+        let (back, rx) = edge(&name, BATCHES, &event, loader);
+        let read = Read::new(worker, input, back);
+        self.stage((format!("tf-read-{worker}"), "read", worker), event, read, drop);
+        (tx, rx)
     }
 
     /// A thread that ends the loader's wait for input which may never come, when the run is stopped.

@@ -3,6 +3,7 @@
 //! [`run()`] wires the stages and the spheres together and is the control sphere. The rest is what it
 //! is made of.
 
+mod ahead;
 mod batch;
 mod cancel;
 pub mod checkpoint;

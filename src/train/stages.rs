@@ -11,9 +11,10 @@
 //! After the last chunk comes an empty one that says so. The loader then waits until the batcher asks
 //! for the text once more, or goes, which it does at once where it keeps all tokens.
 
+use super::ahead::Ahead;
 use crate::corpus::tokenizer::learn::{Expansion, Learner, PieceChunk};
 use crate::corpus::tokenizer::{Encoder, Tokenizer};
-use crate::corpus::{Chunk, Source, TokenChunk};
+use crate::corpus::{Chunk, Filled, Source, TokenChunk};
 use crate::engine::BoxError;
 use crate::engine::edge::{Receiver, RecvError, SendError, Sender};
 use crate::engine::stage::{Step, Stepped};
@@ -125,6 +126,10 @@ pub(super) struct Load {
     /// The chunk of the last step, and whether the tokenizers count as the loader does.
     sent: Option<u64>,
     counted: bool,
+    /// Who reads small files; none where there are none to read.
+    ahead: Ahead,
+    /// The next chunk was begun and waits for them.
+    is_begun: bool,
 }
 
 /// Asks the loader for the text once more.
@@ -138,7 +143,24 @@ impl Load {
         done: Sender<Box<dyn Source>>,
         again: Option<Receiver<Again>>,
     ) -> Self {
-        Load { source, out, done, next: 0, again, waits: false, sent: None, counted: true }
+        let (ahead, is_begun) = (Ahead::default(), false);
+        Load {
+            source,
+            out,
+            done,
+            next: 0,
+            again,
+            waits: false,
+            ahead,
+            is_begun,
+            sent: None,
+            counted: true,
+        }
+    }
+
+    /// Others read ahead.
+    pub(super) fn ahead(self, ahead: Ahead) -> Self {
+        Load { ahead, ..self }
     }
 
     /// The source has been read before: it is read when somebody asks.
@@ -173,14 +195,31 @@ impl Stepped for Load {
         if self.waits {
             return self.wait();
         }
+        if self.ahead.pump(&mut *self.source).is_none() {
+            return Ok(Step::Done);
+        }
         let tokenizers = self.out.len() as u64;
         let outlet = &mut self.out[(self.next % tokenizers) as usize];
         if outlet.pending.is_none() {
             let Some(mut chunk) = outlet.buffer(Chunk::default) else {
                 return Ok(outlet.no_buffer());
             };
-            inject::point("load", 0, self.next)?;
-            let more = self.source.fill(&mut chunk)?;
+            if !std::mem::replace(&mut self.is_begun, true) {
+                inject::point("load", 0, self.next)?;
+            }
+            let filled = self.source.advance(&mut chunk)?;
+            if filled == Filled::Later {
+                // The same chunk is asked for first.
+                outlet.spare = Some(chunk);
+                // It may have taken the last batch that was there, without a text in it.
+                return Ok(match self.ahead.pump(&mut *self.source) {
+                    Some(true) => Step::Worked,
+                    Some(false) => Step::Starved,
+                    None => Step::Done,
+                });
+            }
+            self.is_begun = false;
+            let more = filled == Filled::Full;
             if !more && self.again.is_none() {
                 return Ok(Step::Done);
             }

@@ -64,7 +64,7 @@ fn threads() -> Vec<String> {
         let name = fs::read_to_string(task.ok()?.path().join("comm")).ok()?;
         Some(name.trim().to_owned())
     });
-    let ours = ["tf-load", "tf-tok-", "tf-batch", "tf-sphere-"];
+    let ours = ["tf-load", "tf-read-", "tf-tok-", "tf-batch", "tf-sphere-"];
     names.filter(|name| ours.iter().any(|start| name.starts_with(start))).collect()
 }
 
@@ -185,6 +185,29 @@ fn a_panic_leaves_a_whole_trace_of_what_came_before_it() {
         let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         let loaded = events.iter().filter(|event| event["name"] == "load" && event["ph"] == "X");
         assert!(loaded.count() >= 1, "{stage}");
+    }
+}
+
+/// Small files are read by threads of their own; the loader that waits for one does not wait for ever.
+#[test]
+fn a_fault_of_a_reader_ends_the_run_with_its_place() {
+    let _watchdog = watchdog("a fault of a reader");
+    let (out, text) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for i in 0..700 {
+        fs::write(text.path().join(format!("{i}")), "some words of text ".repeat(150)).unwrap();
+    }
+    for (fault, verb) in [(Fault::Panic, "panicked"), (Fault::Error, "failed")] {
+        for (worker, item, tokenizer) in
+            [(0, 0, "bytes"), (1, 0, "bytes"), (1, 2, "bytes"), (1, 2, "bpe:300")]
+        {
+            let (paths, tokenizer) = (vec![text.path().to_path_buf()], tokenizer.to_owned());
+            let _guard = plant("read", worker, item, fault.clone());
+            let error = failure(&Options { paths, tokenizer, ..endless(&out) }).to_string();
+            let expected = format!(
+                "stage read, worker {worker}, {verb} at item {item}: planted in read {worker} at {item}"
+            );
+            assert_eq!(error, expected);
+        }
     }
 }
 
@@ -309,6 +332,11 @@ fn a_thread_that_is_refused_leaves_none_of_those_before_it() {
     let spheres = ["tf-sphere-00", "tf-sphere-01", "tf-sphere-02"];
     let road = [&["tf-load", "tf-tok-0", "tf-tok-1", "tf-batch"][..], &spheres].concat();
     assert_eq!(refused(&tiny(&out)), road);
+    let text = tempfile::tempdir().unwrap();
+    fs::write(text.path().join("a"), "some words of text ".repeat(1_000)).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let files = Options { paths: vec![text.path().to_path_buf()], ..tiny(&out) };
+    assert_eq!(refused(&files), [&["tf-read-0", "tf-read-1"][..], &road].concat());
     // The first pass has a crew of its own; the second one is larger, so all but its first three
     // threads are refused in turn.
     let bpe = Options { tokenizer: "bpe:300".to_owned(), ..tiny(&tempfile::tempdir().unwrap()) };

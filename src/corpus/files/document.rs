@@ -59,6 +59,14 @@ impl Document {
         matches!(self.reader, Reader::Text(_))
     }
 
+    /// Its size where that is known, or 0.
+    pub(super) fn size(&self) -> u64 {
+        match &self.reader {
+            Reader::Map(_) | Reader::Plain(_) => self.stamp.map_or(0, |stamp| stamp.size),
+            Reader::Stream(..) | Reader::Text(_) => 0,
+        }
+    }
+
     /// Where what is handed out next begins.
     pub(super) fn offset(&self) -> u64 {
         self.read - self.carry.len() as u64
@@ -75,7 +83,7 @@ impl Document {
         let size = match &self.reader {
             Reader::Stream(..) => u64::MAX,
             Reader::Text(text) => text.len() as u64,
-            Reader::Map(_) | Reader::Plain(_) => self.stamp.map_or(0, |stamp| stamp.size),
+            Reader::Map(_) | Reader::Plain(_) => self.size(),
         };
         let len = room.min(size - self.read) as usize;
         match &mut self.reader {

@@ -1,9 +1,10 @@
 //! Opens each file once and cuts its bytes into chunks.
 //!
 //! Small files share a chunk; a file that does not fit goes on in the next, cut where its tokens stay
-//! the same ([`Cuts`]). A file is opened when its first byte is needed, so the first chunk is
-//! out before the last file is opened, and one file is open at a time. Files from
-//! [`MAP_BYTES`] on are mapped, smaller ones read; either way a byte is handed out once.
+//! the same ([`Cuts`]). Files are opened a [`Batch`] before their first byte is needed, so the first chunk
+//! is out before the last file is opened. Batches may be read by other threads, several at a time
+//! ([`Source::plan`]); what comes out is the same, in the same order, and so is what is said of it. Files
+//! from [`MAP_BYTES`] on are mapped, smaller ones read; either way a byte is handed out once.
 //!
 //! | name | what it is |
 //! |---|---|
@@ -17,29 +18,29 @@
 //! is read is an error, which says where. A bad record (a line that is none, packed text that breaks
 //! off) is counted and named, and is an error beyond a limit; what came before it stays.
 
-use std::fs::{File, Metadata, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::map::Stamp;
 use super::runs::Cuts;
-use super::walk::{Found, Walk, kind, skip, unreadable};
-use super::{CHUNK_BYTES, Chunk, Source, Span, Summary};
+use super::walk::{Walk, skip, unreadable};
+use super::{CHUNK_BYTES, Chunk, Filled, Source, Span, Summary};
 use crate::error::Error;
 
+mod ahead;
 mod document;
 mod names;
 mod records;
 mod stream;
+mod take;
 
+pub use ahead::Batch;
+use ahead::Queue;
 use document::{Document, Reader};
 use names::Names;
 pub use records::RECORD_BYTES;
-use records::{Lines, Record, Records, broken};
+use records::{Lines, Record, broken};
 pub(crate) use stream::is_stdin;
 pub use stream::{Interrupter, WINDOW_BYTES};
-use stream::{Kind, Stdin, Stream};
+use take::{changed, is_no_text};
 
 /// The size, in bytes, from which a file is mapped.
 ///
@@ -82,9 +83,12 @@ const BAD_NAMED: u64 = 1_000;
 pub struct FileSource {
     paths: Vec<PathBuf>,
     walk: Walk,
-    /// Found, and waiting for a chunk with room for it.
-    waiting: Option<Found>,
+    queue: Queue,
+    /// Opened, and perhaps waiting for a chunk with room for it.
+    opened: Option<Document>,
     current: Option<Document>,
+    /// A chunk was begun.
+    is_filling: bool,
     lines: Option<Lines>,
     /// The text of a record: one that waits for a chunk with room for it, or a spare buffer.
     text: Vec<u8>,
@@ -112,8 +116,12 @@ struct Settings {
 /// What comes next.
 enum Next {
     Document(Document),
-    /// It does not fit what is left of the chunk.
+    /// A file of records is open.
+    Records,
+    /// It does not fit what is left of the chunk, or nothing would.
     Waits,
+    /// Somebody still reads it.
+    Later,
     Nothing,
 }
 
@@ -141,8 +149,10 @@ impl FileSource {
         Ok(FileSource {
             walk: Walk::new(paths.clone())?,
             paths,
-            waiting: None,
+            queue: Queue::default(),
+            opened: None,
             current: None,
+            is_filling: false,
             lines: None,
             text: Vec::new(),
             text_waits: false,
@@ -197,7 +207,7 @@ impl FileSource {
     }
 
     /// The next document, if it fits what is left of the chunk.
-    fn next(&mut self, chunk: &Chunk) -> Result<Next, Error> {
+    fn next(&mut self, chunk: &mut Chunk) -> Result<Next, Error> {
         loop {
             if self.lines.is_some() {
                 match self.next_record(chunk)? {
@@ -205,23 +215,9 @@ impl FileSource {
                     found => return Ok(found),
                 }
             }
-            let found = match self.waiting.take() {
-                Some(found) => found,
-                None => match self.walk.next(&mut self.summary) {
-                    Some(found) => found,
-                    None => return Ok(Next::Nothing),
-                },
-            };
-            let room = CHUNK_BYTES - chunk.bytes.len();
-            // What is packed has no size yet; it needs room to be looked at.
-            let is_plain = Kind::of(&found.path) == Kind::PLAIN;
-            let size = if is_plain { found.size } else { CHUNK_BYTES as u64 / 4 };
-            if !chunk.bytes.is_empty() && size > room as u64 {
-                self.waiting = Some(found);
-                return Ok(Next::Waits);
-            }
-            if let Some(document) = self.open(found)? {
-                return Ok(Next::Document(document));
+            match self.next_file(chunk)? {
+                Next::Records => {}
+                found => return Ok(found),
             }
         }
     }
@@ -260,71 +256,6 @@ impl FileSource {
             return Ok(Next::Document(Document::new(lines.path.clone(), Reader::Text(text), None)));
         }
         Ok(Next::Nothing)
-    }
-
-    /// Opens a file that was found, or notes why it is not taken. The records of a file are opened,
-    /// too, and give no document yet.
-    fn open(&mut self, found: Found) -> Result<Option<Document>, Error> {
-        let kind = Kind::of(&found.path);
-        if is_stdin(&found.path) {
-            let stop = self.stop.clone().map_or_else(Interrupter::new, Ok);
-            let stdin = stop.and_then(Stdin::new);
-            let stdin = stdin.map_err(|e| Error::io("read", "standard input", e))?;
-            self.summary.opened += 1;
-            let stream = Stream::new(Box::new(stdin), kind.packing);
-            return Ok(self.begin(found.path, kind, stream, None));
-        }
-        let Some((file, stamp)) = self.open_file(&found)? else { return Ok(None) };
-        if kind == Kind::PLAIN {
-            return Ok(Some(Document::new(found.path, Reader::new(file, stamp), Some(stamp))));
-        }
-        let again = file.try_clone().map_err(|e| Error::io("open", &found.path, e))?;
-        let stream = Stream::new(Box::new(file), kind.packing);
-        Ok(self.begin(found.path, kind, stream, Some((again, stamp))))
-    }
-
-    fn begin(
-        &mut self,
-        path: PathBuf,
-        kind: Kind,
-        stream: Stream,
-        file: Option<(File, Stamp)>,
-    ) -> Option<Document> {
-        if kind.is_records {
-            let records = Records::new(stream, self.settings.field.clone());
-            self.lines = Some(Lines { path, records, is_named: false, file });
-            return None;
-        }
-        let stamp = file.as_ref().map(|(_, stamp)| *stamp);
-        let file = file.map(|(file, _)| file);
-        Some(Document::new(path, Reader::Stream(Box::new(stream), file), stamp))
-    }
-
-    fn open_file(&mut self, found: &Found) -> Result<Option<(File, Stamp)>, Error> {
-        // A FIFO put in the file's place since it was looked at must not stop us.
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-        let opened = OpenOptions::new().read(true).custom_flags(flags).open(&found.path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(e) if is_shortage(&e) => return Err(Error::io("open", &found.path, e)),
-            Err(e) => {
-                skip(&mut self.summary, &found.path, unreadable(&e));
-                return Ok(None);
-            }
-        };
-        self.summary.opened += 1;
-        let metadata: Metadata =
-            file.metadata().map_err(|e| Error::io("look at", &found.path, e))?;
-        if !metadata.is_file() {
-            skip(&mut self.summary, &found.path, kind(metadata.file_type()).into());
-            return Ok(None);
-        }
-        let stamp = Stamp::of(&metadata);
-        if stamp.size == 0 {
-            skip(&mut self.summary, &found.path, "empty".into());
-            return Ok(None);
-        }
-        Ok(Some((file, stamp)))
     }
 
     /// Notes a bad record.
@@ -367,7 +298,8 @@ impl FileSource {
             self.bad(at, broken(&e))?;
         }
         let bytes = &chunk.bytes[base..];
-        if is_first && !document.is_record() && self.is_no_text(&document.path, bytes) {
+        if is_first && !document.is_record() && is_no_text(&mut self.summary, &document.path, bytes)
+        {
             chunk.bytes.truncate(base);
             return Ok(());
         }
@@ -400,30 +332,15 @@ impl FileSource {
         Ok(())
     }
 
-    /// Whether a file whose first bytes these are is not taken; it then is noted.
-    fn is_no_text(&mut self, path: &Path, bytes: &[u8]) -> bool {
-        let probe = &bytes[..bytes.len().min(PROBE_BYTES)];
-        let reason = match probe.iter().position(|&b| b == 0) {
-            Some(at) => format!("binary: a NUL at byte {at}"),
-            None if bytes.is_empty() => "empty".to_owned(),
-            None => return false,
-        };
-        skip(&mut self.summary, path, reason);
-        true
-    }
-}
-
-impl Source for FileSource {
-    fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Error> {
-        chunk.reset(self.chunks);
-        // Once, with the little that `read_to_end` wants to spare: the buffer never grows again.
-        chunk.bytes.reserve_exact(CHUNK_BYTES + 64);
+    /// Goes on with the chunk that was begun.
+    fn go_on(&mut self, chunk: &mut Chunk) -> Result<Filled, Error> {
         loop {
             let document = match self.current.take() {
                 Some(document) => document,
                 None => match self.next(chunk)? {
                     Next::Document(document) => document,
-                    Next::Waits | Next::Nothing => break,
+                    Next::Later => return Ok(Filled::Later),
+                    Next::Records | Next::Waits | Next::Nothing => break,
                 },
             };
             self.append(document, chunk)?;
@@ -433,8 +350,49 @@ impl Source for FileSource {
                 break;
             }
         }
+        self.is_filling = false;
         self.chunks += u64::from(!chunk.spans.is_empty());
-        Ok(!chunk.spans.is_empty())
+        Ok(if chunk.spans.is_empty() { Filled::Over } else { Filled::Full })
+    }
+}
+
+impl Source for FileSource {
+    fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, Error> {
+        loop {
+            match self.advance(chunk)? {
+                Filled::Full => return Ok(true),
+                Filled::Over => return Ok(false),
+                Filled::Later => {}
+            }
+            let Some(mut batch) = self.plan() else {
+                let what = "text was asked for whose files others still read";
+                return Err(Error::input(what, "please report this"));
+            };
+            batch.read();
+            self.accept(batch);
+        }
+    }
+
+    fn advance(&mut self, chunk: &mut Chunk) -> Result<Filled, Error> {
+        if !std::mem::replace(&mut self.is_filling, true) {
+            chunk.reset(self.chunks);
+            // Once, with the little that `read_to_end` wants to spare: the buffer never grows again.
+            chunk.bytes.reserve_exact(CHUNK_BYTES + 64);
+        }
+        self.go_on(chunk).inspect_err(|_| self.is_filling = false)
+    }
+
+    fn read_ahead(&mut self, batches: usize) -> bool {
+        self.queue.limit(batches);
+        true
+    }
+
+    fn plan(&mut self) -> Option<Batch> {
+        self.queue.plan(&mut self.walk)
+    }
+
+    fn accept(&mut self, batch: Batch) {
+        self.queue.accept(batch);
     }
 
     fn summary(&self) -> Summary {
@@ -456,7 +414,9 @@ impl Source for FileSource {
         self.first = Some(Summary { rewound, ..self.summary() });
         self.summary = Summary::default();
         self.walk = Walk::new(self.paths.clone())?;
-        (self.waiting, self.current, self.lines, self.text_waits) = (None, None, None, false);
+        (self.opened, self.current, self.lines, self.text_waits) = (None, None, None, false);
+        self.queue.reset();
+        self.is_filling = false;
         self.walk.gitignore(self.settings.gitignore);
         if let Some(seed) = self.settings.shuffle {
             self.walk.shuffled(seed);
@@ -481,16 +441,6 @@ impl Source for FileSource {
     fn interrupter(&self) -> Option<Interrupter> {
         self.stop.clone()
     }
-}
-
-/// Whether the system has run out of something, so that every other file would fail too.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
-}
-
-fn changed(path: &Path, at: u64, source: io::Error) -> Error {
-    let hint = format!("it failed at byte {at}; let nothing write to the corpus during a run");
-    Error::Io { doing: "go on reading", path: path.to_path_buf(), source, hint }
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! What each document is called, for those few that the run has something to say about.
 //!
-//! Every file of the corpus is named here, so a name costs its own bytes and 12 more: a folder
-//! stands once for the files that follow each other in it. The records of a file are named by its name
-//! and their lines; those whose lines follow each other cost nothing.
+//! Every file of the corpus is named here, so a name is stored in little room. The records of a file are
+//! named by its name and their lines; those whose lines follow each other cost nothing.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::super::paths::Paths;
+
 /// The paths of documents, numbered from 0 in the order in which they are pushed.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    folders: Vec<PathBuf>,
-    /// The last parts of all paths, one after the other.
-    text: Vec<u8>,
-    files: Vec<Name>,
+    files: Paths,
     /// Documents so far.
     documents: u64,
     records: Vec<Run>,
@@ -30,14 +28,6 @@ struct Run {
     name: usize,
 }
 
-#[derive(Debug)]
-struct Name {
-    /// Which of `folders`.
-    folder: u32,
-    /// Where its part of `text` ends, in two halves, so that no padding is stored.
-    end: [u32; 2],
-}
-
 impl Names {
     /// Names the next document, a whole file.
     pub(super) fn push(&mut self, path: &Path) {
@@ -47,14 +37,13 @@ impl Names {
 
     /// Names the file of the records that follow.
     pub(super) fn push_file(&mut self, path: &Path) {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        if self.folders.last().is_none_or(|last| last != folder) {
-            self.folders.push(folder.to_path_buf());
-        }
-        self.text.extend_from_slice(path.file_name().unwrap_or_default().as_bytes());
-        let end = self.text.len() as u64;
-        let folder = (self.folders.len() - 1) as u32;
-        self.files.push(Name { folder, end: [(end >> 32) as u32, end as u32] });
+        // The bytes after the last slash: `Path` would split the path into all its parts for this.
+        let bytes = path.as_os_str().as_bytes();
+        let (folder, name) = match memchr::memrchr(b'/', bytes) {
+            None => (&[][..], bytes),
+            Some(slash) => (&bytes[..slash.max(1)], &bytes[slash + 1..]),
+        };
+        self.files.push(Path::new(OsStr::from_bytes(folder)), name);
     }
 
     /// Names the next document, a line of the file that was pushed last.
@@ -72,30 +61,17 @@ impl Names {
     pub(super) fn get(&self, document: u64) -> Option<(PathBuf, Option<u64>)> {
         let after = self.records.partition_point(|run| run.document <= document);
         let Some(run) = after.checked_sub(1).map(|at| self.records[at]) else {
-            return Some((self.path(usize::try_from(document).ok()?)?, None));
+            return Some((self.files.get(usize::try_from(document).ok()?)?, None));
         };
         match document - run.document {
             within if within < run.count && document < self.documents => {
-                Some((self.path(run.name)?, Some(run.line + within)))
+                Some((self.files.get(run.name)?, Some(run.line + within)))
             }
             beyond => {
                 let file = run.name as u64 + 1 + (beyond - run.count);
-                Some((self.path(usize::try_from(file).ok()?)?, None))
+                Some((self.files.get(usize::try_from(file).ok()?)?, None))
             }
         }
-    }
-
-    fn path(&self, at: usize) -> Option<PathBuf> {
-        let name = self.files.get(at)?;
-        let start = at.checked_sub(1).map_or(0, |before| self.files[before].end());
-        let text = OsStr::from_bytes(&self.text[start..name.end()]);
-        Some(self.folders[name.folder as usize].join(text))
-    }
-}
-
-impl Name {
-    fn end(&self) -> usize {
-        (u64::from(self.end[0]) << 32 | u64::from(self.end[1])) as usize
     }
 }
 
@@ -121,7 +97,7 @@ mod tests {
             assert_eq!(names.get(document as u64), Some((path.to_path_buf(), None)));
         }
         assert_eq!(names.get(7), None);
-        assert_eq!(names.folders.len(), 6, "neighbours share their folder");
+        assert_eq!(names.files.folders.len(), 6, "neighbours share their folder");
     }
 
     #[test]

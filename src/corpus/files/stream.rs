@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,17 +41,22 @@ pub(super) enum Packing {
 impl Kind {
     /// By the extensions: `.jsonl` and `.ndjson`, and `.gz` and `.zst` after them or after any other.
     pub(super) fn of(path: &Path) -> Kind {
-        let extension = |path: &Path| path.extension().map(|e| e.to_string_lossy().to_lowercase());
-        let packing = match extension(path).as_deref() {
-            Some("gz") => Packing::Gzip,
-            Some("zst") => Packing::Zstd,
-            _ => Packing::Plain,
+        // Plain bytes: every file is asked, and `Path` splits a path into all its parts for this.
+        let path = path.as_os_str().as_bytes();
+        let name = &path[memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1)..];
+        let split = |name: &'_ [u8]| match memchr::memrchr(b'.', name) {
+            None | Some(0) => (name.len(), name.len()),
+            Some(dot) => (dot, dot + 1),
         };
-        let inner = match packing {
-            Packing::Plain => extension(path),
-            _ => path.file_stem().and_then(|stem| extension(Path::new(stem))),
+        let is = |extension: &[u8], one: &str| extension.eq_ignore_ascii_case(one.as_bytes());
+        let (stem, after) = split(name);
+        let (packing, inner) = match &name[after..] {
+            e if is(e, "gz") => (Packing::Gzip, &name[..stem]),
+            e if is(e, "zst") => (Packing::Zstd, &name[..stem]),
+            _ => (Packing::Plain, name),
         };
-        Kind { packing, is_records: matches!(inner.as_deref(), Some("jsonl" | "ndjson")) }
+        let inner = &inner[split(inner).1..];
+        Kind { packing, is_records: is(inner, "jsonl") || is(inner, "ndjson") }
     }
 
     /// Text as it lies in the file.
@@ -255,5 +261,34 @@ impl Read for Stdin {
             return Ok(0);
         }
         self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_it_holds() {
+        let [text, records] = [false, true];
+        for (path, packing, is_records) in [
+            ("a/b.txt", Packing::Plain, text),
+            ("a.gz/b", Packing::Plain, text),
+            ("a.jsonl/b.", Packing::Plain, text),
+            ("/jsonl", Packing::Plain, text),
+            (".jsonl", Packing::Plain, text),
+            ("a/.gz", Packing::Plain, text),
+            ("-.jsonl", Packing::Plain, records),
+            ("a/b.JSONL", Packing::Plain, records),
+            ("b.ndjson", Packing::Plain, records),
+            ("b.gz.jsonl", Packing::Plain, records),
+            ("a/b.txt.Gz", Packing::Gzip, text),
+            ("b.jsonl.gz", Packing::Gzip, records),
+            (".jsonl.zst", Packing::Zstd, text),
+            ("b.zst", Packing::Zstd, text),
+            ("b.c.ndjson.zst", Packing::Zstd, records),
+        ] {
+            assert_eq!(Kind::of(Path::new(path)), Kind { packing, is_records }, "{path}");
+        }
     }
 }

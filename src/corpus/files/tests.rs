@@ -1,4 +1,4 @@
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -502,4 +502,183 @@ fn a_run_is_whole_up_to_the_block_of_its_cuts() {
             assert_eq!(spans, [long.len() + 2, 1, long.len() + 2]);
         }
     }
+}
+
+/// What a source gives, chunk by chunk, and what it says of it.
+type Given = (Vec<(u64, Vec<u8>, Vec<Span>)>, Summary, Vec<Option<String>>);
+
+/// Takes all that a source gives. With a limit, so many batches are out at once, and those planned last
+/// are read first.
+fn given(source: &mut dyn Source, limit: Option<usize>) -> Given {
+    let (mut chunk, mut chunks) = (Chunk::default(), Vec::new());
+    if let Some(limit) = limit {
+        assert!(source.read_ahead(limit));
+    }
+    loop {
+        let filled = match limit {
+            Some(_) => source.advance(&mut chunk).unwrap(),
+            None if source.fill(&mut chunk).unwrap() => Filled::Full,
+            None => Filled::Over,
+        };
+        match filled {
+            Filled::Full => chunks.push((chunk.index, chunk.bytes.clone(), chunk.spans.clone())),
+            Filled::Over => break,
+            Filled::Later => {
+                let mut out: Vec<Batch> = std::iter::from_fn(|| source.plan()).collect();
+                assert!(!out.is_empty(), "nothing is out, so there is something to plan");
+                out.iter_mut().rev().for_each(Batch::read);
+                out.into_iter().for_each(|batch| source.accept(batch));
+            }
+        }
+    }
+    let names = (0..2_000).map(|document| source.name(document)).collect();
+    (chunks, source.summary(), names)
+}
+
+/// Files of all kinds, most of them small.
+fn all_kinds() -> tempfile::TempDir {
+    let t = tempfile::tempdir().unwrap();
+    let mut rng = Rng(12);
+    for i in 0..600 {
+        let size = match i {
+            321 => 2_500_000,
+            i if i % 80 == 1 => 300_000,
+            i if i % 40 == 1 => 70_000,
+            _ => rng.below(9_000),
+        };
+        let mut text = nasty_text(&mut rng, size.min(5_000) + 1).into_bytes();
+        text.resize(size, b'x');
+        if i % 50 == 7 {
+            text.insert(size.min(3), 0);
+        }
+        write(t.path(), &format!("{}/{i:04}", i % 3), text);
+    }
+    for i in 0..6 {
+        write(t.path(), &format!("1/0{i}.jsonl"), records(0..90) + "nonsense\n");
+        write(t.path(), &format!("2/0{i}.txt.gz"), gzip(&vec![b'g'; 90_000 * i]));
+        write(t.path(), &format!("2/.{i}"), "hidden");
+        fs::hard_link(t.path().join("0/0003"), t.path().join(format!("1/{i}"))).unwrap();
+        symlink("../0/0006", t.path().join(format!("0/0{i}"))).unwrap();
+    }
+    t
+}
+
+#[test]
+fn who_reads_ahead_and_how_far_changes_nothing() {
+    let t = all_kinds();
+    let given_by = |shuffled: bool, limit| {
+        let source = FileSource::new([t.path()]).unwrap();
+        let mut source = if shuffled { source.shuffled(3) } else { source };
+        let first = given(&mut source, limit);
+        source.rewind().unwrap();
+        let second = given(&mut source, limit);
+        assert_eq!(second.0.len(), first.0.len(), "another pass");
+        first
+    };
+    for shuffled in [false, true] {
+        let expected = given_by(shuffled, None);
+        let (chunks, summary, _) = &expected;
+        assert!(chunks.len() > 20 && summary.skipped.len() > 20 && summary.bad_records == 6);
+        for limit in [1, 2, 5, 1_000] {
+            assert!(given_by(shuffled, Some(limit)) == expected, "{limit} batches, {shuffled}");
+        }
+    }
+}
+
+#[test]
+fn the_parts_of_a_mixture_are_read_ahead_each_for_itself() {
+    let t = all_kinds();
+    let given_by = |limit| {
+        let part =
+            |name| -> Box<dyn Source> { Box::new(FileSource::new([t.path().join(name)]).unwrap()) };
+        let parts = vec![(part("0"), 0.2), (part("1"), 0.5), (part("2"), 0.3)];
+        given(&mut crate::corpus::mix::Mix::new(parts), limit)
+    };
+    let expected = given_by(None);
+    for limit in [1, 5, 1_000] {
+        assert!(given_by(Some(limit)) == expected, "{limit} batches");
+    }
+}
+
+/// An order for the reader's two looks: it has opened the file, and has not read it.
+#[test]
+fn a_small_file_that_changes_while_it_is_read_is_an_error_that_says_where() {
+    for new_size in [0, 10, 1000, 1001] {
+        let t = tempfile::tempdir().unwrap();
+        let path = write(t.path(), "f", vec![b'x'; 1000]);
+        let mut source = FileSource::new([&path]).unwrap();
+        let mut batch = source.plan().unwrap();
+        batch.read_after(|| {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(new_size).unwrap();
+            // A clock of coarse ticks could show no change.
+            file.set_modified(SystemTime::now() + Duration::from_secs(5)).unwrap();
+        });
+        source.accept(batch);
+        let error = source.advance(&mut Chunk::default()).unwrap_err().to_string();
+        let start = format!("cannot go on reading {}: it", path.display());
+        assert!(error.starts_with(&start), "{error}");
+        let at = if new_size < 1000 { 0 } else { 1000 };
+        assert!(error.contains(&format!("it failed at byte {at};")), "{error}");
+    }
+}
+
+/// What vanishes between the listing and the opening is said, and is no error.
+#[test]
+fn a_file_that_vanishes_before_it_is_opened_is_skipped_with_the_reason() {
+    let t = tempfile::tempdir().unwrap();
+    let [path, _] = ["a", "b"].map(|name| write(t.path(), name, name));
+    let mut source = FileSource::new([t.path()]).unwrap();
+    let mut batch = source.plan().unwrap();
+    fs::remove_file(path).unwrap();
+    batch.read();
+    source.accept(batch);
+    assert_eq!(read_all(&mut source), [b"b"]);
+    let reason = "cannot be read: No such file or directory (os error 2)".to_owned();
+    assert_eq!(reasons(&source, t.path()), [("a".to_owned(), reason)]);
+    assert_eq!((source.summary().files, source.summary().opened), (2, 1));
+}
+
+/// They are asked for first, and read when all of the batch are asked for.
+#[test]
+fn files_that_are_not_in_memory_come_out_byte_for_byte() {
+    let t = tempfile::tempdir().unwrap();
+    let text = |i: usize| format!("{i:03} ").repeat(i * 40).into_bytes();
+    for i in 1..100 {
+        let path = write(t.path(), &format!("{i:03}"), text(i));
+        let file = File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    let mut source = FileSource::new([t.path()]).unwrap();
+    assert!(read_all(&mut source).into_iter().eq((1..100).map(text)));
+}
+
+/// Whoever hands batches back in another order would change the order of the text.
+#[test]
+#[should_panic(expected = "batches come back in the order of the plan")]
+fn a_batch_that_overtakes_another_is_refused() {
+    let t = tempfile::tempdir().unwrap();
+    (0..100).for_each(|i| drop(write(t.path(), &format!("{i}"), "text")));
+    let mut source = FileSource::new([t.path()]).unwrap();
+    source.read_ahead(2);
+    let _first = source.plan().unwrap();
+    let second = source.plan().unwrap();
+    source.accept(second);
+}
+
+/// Its buffer is full at the large file: what comes after that is the source's to open.
+#[test]
+fn a_batch_that_is_read_again_is_as_it_was() {
+    let t = tempfile::tempdir().unwrap();
+    write(t.path(), "a", "first");
+    write(t.path(), "b", vec![b'x'; 300_000]);
+    write(t.path(), "c", "third");
+    let mut source = FileSource::new([t.path()]).unwrap();
+    let mut batch = source.plan().unwrap();
+    batch.read();
+    batch.read();
+    source.accept(batch);
+    let all = read_all(&mut source);
+    assert!(all[0] == b"first" && all[1].len() == 300_000 && all[2] == b"third", "{}", all.len());
 }
