@@ -8,6 +8,7 @@
 //! | name | what it is |
 //! |---|---|
 //! | `*.jsonl`, `*.ndjson` | a document a line, in one field of an object |
+//! | `*.parquet` | a document a row, in one column; with the feature `parquet` |
 //! | `*.gz`, `*.zst` | packed text, or packed records after `.jsonl`; unpacked on the way |
 //! | `-`, and `-.jsonl`, `-.gz`, `-.jsonl.zst` and so on | standard input, as the rest says |
 //! | all others | text |
@@ -30,16 +31,18 @@ use crate::error::Error;
 
 mod document;
 mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod records;
 mod stream;
 
 use document::{Document, Reader};
 use names::Names;
 pub use records::RECORD_BYTES;
-use records::{Lines, Record, Records, broken};
+use records::{JsonLines, Lines, Record, Records, broken};
 pub(crate) use stream::is_stdin;
 pub use stream::{Interrupter, WINDOW_BYTES};
-use stream::{Kind, Stdin, Stream};
+use stream::{Kind, Packing, Stdin, Stream};
 
 /// The size, in bytes, from which a file is mapped.
 ///
@@ -233,7 +236,10 @@ impl FileSource {
                 match lines.records.next(&mut self.text) {
                     Record::Text => {}
                     Record::Bad(why) => {
-                        let at = format!("{}:{}", lines.path.display(), lines.records.line);
+                        let at = match lines.records.line() {
+                            0 => lines.path.display().to_string(),
+                            line => format!("{}:{line}", lines.path.display()),
+                        };
                         self.bad(at, why)?;
                         continue;
                     }
@@ -254,7 +260,7 @@ impl FileSource {
                 if !std::mem::replace(&mut lines.is_named, true) {
                     self.names.push_file(&lines.path);
                 }
-                self.names.push_record(lines.records.line);
+                self.names.push_record(lines.records.line());
             }
             let text = std::mem::take(&mut self.text);
             return Ok(Next::Document(Document::new(lines.path.clone(), Reader::Text(text), None)));
@@ -279,6 +285,9 @@ impl FileSource {
             return Ok(Some(Document::new(found.path, Reader::new(file, stamp), Some(stamp))));
         }
         let again = file.try_clone().map_err(|e| Error::io("open", &found.path, e))?;
+        if kind.is_parquet && kind.packing == Packing::Plain {
+            return Ok(self.begin_rows(found.path, file, (again, stamp)));
+        }
         let stream = Stream::new(Box::new(file), kind.packing);
         Ok(self.begin(found.path, kind, stream, Some((again, stamp))))
     }
@@ -291,13 +300,31 @@ impl FileSource {
         file: Option<(File, Stamp)>,
     ) -> Option<Document> {
         if kind.is_records {
-            let records = Records::new(stream, self.settings.field.clone());
+            let records = match kind.is_parquet {
+                true => Records::Refused(Some(
+                    "a Parquet file must lie as it is, unpacked and in a file",
+                )),
+                false => Records::Lines(JsonLines::new(stream, self.settings.field.clone())),
+            };
             self.lines = Some(Lines { path, records, is_named: false, file });
             return None;
         }
         let stamp = file.as_ref().map(|(_, stamp)| *stamp);
         let file = file.map(|(file, _)| file);
         Some(Document::new(path, Reader::Stream(Box::new(stream), file), stamp))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn begin_rows(&mut self, path: PathBuf, file: File, again: (File, Stamp)) -> Option<Document> {
+        let records = Records::Rows(Box::new(parquet::Rows::new(file, &self.settings.field)));
+        self.lines = Some(Lines { path, records, is_named: false, file: Some(again) });
+        None
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn begin_rows(&mut self, path: PathBuf, _: File, _: (File, Stamp)) -> Option<Document> {
+        skip(&mut self.summary, &path, "Parquet is read by a build with --features parquet".into());
+        None
     }
 
     fn open_file(&mut self, found: &Found) -> Result<Option<(File, Stamp)>, Error> {

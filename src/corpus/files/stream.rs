@@ -25,8 +25,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) packing: Packing,
-    /// One record a line.
+    /// One record a line, or a row.
     pub(super) is_records: bool,
+    pub(super) is_parquet: bool,
 }
 
 /// How a file is packed.
@@ -38,7 +39,7 @@ pub(super) enum Packing {
 }
 
 impl Kind {
-    /// By the extensions: `.jsonl` and `.ndjson`, and `.gz` and `.zst` after them or after any other.
+    /// By the extensions: `.jsonl`, `.ndjson` and `.parquet`, and `.gz` and `.zst` after them or after any other.
     pub(super) fn of(path: &Path) -> Kind {
         let extension = |path: &Path| path.extension().map(|e| e.to_string_lossy().to_lowercase());
         let packing = match extension(path).as_deref() {
@@ -50,11 +51,14 @@ impl Kind {
             Packing::Plain => extension(path),
             _ => path.file_stem().and_then(|stem| extension(Path::new(stem))),
         };
-        Kind { packing, is_records: matches!(inner.as_deref(), Some("jsonl" | "ndjson")) }
+        let is_parquet = inner.as_deref() == Some("parquet");
+        let is_records = is_parquet || matches!(inner.as_deref(), Some("jsonl" | "ndjson"));
+        Kind { packing, is_records, is_parquet }
     }
 
     /// Text as it lies in the file.
-    pub(super) const PLAIN: Kind = Kind { packing: Packing::Plain, is_records: false };
+    pub(super) const PLAIN: Kind =
+        Kind { packing: Packing::Plain, is_records: false, is_parquet: false };
 }
 
 /// Reads through what packs it.
