@@ -98,7 +98,7 @@ pub struct TextFlags {
     #[arg(long, value_name = "PATH=WEIGHT", num_args = 1.., conflicts_with = "paths",
           value_parser = parse_weighted, help_heading = "Text")]
     mix: Vec<(PathBuf, f64)>,
-    /// Field of a .jsonl record that is its text
+    /// Field of a .jsonl record, or column of a .parquet file, that is its text
     #[arg(long, value_name = "NAME", default_value_t = Options::default().field,
           hide_short_help = true, help_heading = "Text")]
     field: String,

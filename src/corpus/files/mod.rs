@@ -9,6 +9,7 @@
 //! | name | what it is |
 //! |---|---|
 //! | `*.jsonl`, `*.ndjson` | a document a line, in one field of an object |
+//! | `*.parquet` | a document a row, in one column; with the feature `parquet` |
 //! | `*.gz`, `*.zst` | packed text, or packed records after `.jsonl`; unpacked on the way |
 //! | `-`, and `-.jsonl`, `-.gz`, `-.jsonl.zst` and so on | standard input, as the rest says |
 //! | all others | text |
@@ -28,6 +29,8 @@ use crate::error::Error;
 mod ahead;
 mod document;
 mod names;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod records;
 mod stream;
 mod take;
@@ -229,7 +232,10 @@ impl FileSource {
                 match lines.records.next(&mut self.text) {
                     Record::Text => {}
                     Record::Bad(why) => {
-                        let at = format!("{}:{}", lines.path.display(), lines.records.line);
+                        let at = match lines.records.line() {
+                            0 => lines.path.display().to_string(),
+                            line => format!("{}:{line}", lines.path.display()),
+                        };
                         self.bad(at, why)?;
                         continue;
                     }
@@ -250,7 +256,7 @@ impl FileSource {
                 if !std::mem::replace(&mut lines.is_named, true) {
                     self.names.push_file(&lines.path);
                 }
-                self.names.push_record(lines.records.line);
+                self.names.push_record(lines.records.line());
             }
             let text = std::mem::take(&mut self.text);
             return Ok(Next::Document(Document::new(lines.path.clone(), Reader::Text(text), None)));

@@ -1,4 +1,5 @@
-//! One JSON object a line, of which one field is the text.
+//! The records of a file: one JSON object a line, of which one field is the text, or the rows of a Parquet
+//! file.
 //!
 //! A line that is no such object is told with its number and what is wrong with it; the next line goes
 //! on. Empty lines are nothing. No line longer than [`RECORD_BYTES`] is held.
@@ -23,7 +24,41 @@ const READ_BYTES: usize = 256 << 10;
 
 /// The records of a file that is being read.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) enum Records {
+    Lines(JsonLines),
+    #[cfg(feature = "parquet")]
+    Rows(Box<super::parquet::Rows>),
+    /// They cannot be read as they come; in one word why.
+    Refused(Option<&'static str>),
+}
+
+impl Records {
+    /// Reads on to the next record; `out` becomes its text.
+    pub(super) fn next(&mut self, out: &mut Vec<u8>) -> Record {
+        match self {
+            Records::Lines(lines) => lines.next(out),
+            #[cfg(feature = "parquet")]
+            Records::Rows(rows) => rows.next(out),
+            Records::Refused(why) => {
+                why.take().map_or(Record::End, |why| Record::Bad(why.to_owned()))
+            }
+        }
+    }
+
+    /// The number of the line or row that was read last, from 1; 0 where it is of the file itself.
+    pub(super) fn line(&self) -> u64 {
+        match self {
+            Records::Lines(lines) => lines.line,
+            #[cfg(feature = "parquet")]
+            Records::Rows(rows) => rows.row,
+            Records::Refused(_) => 0,
+        }
+    }
+}
+
+/// A JSON object a line.
+#[derive(Debug)]
+pub(super) struct JsonLines {
     stream: Stream,
     field: String,
     buffer: Vec<u8>,
@@ -32,7 +67,7 @@ pub(super) struct Records {
     searched: usize,
     ended: bool,
     /// The number of the line that was read last, from 1.
-    pub(super) line: u64,
+    line: u64,
     /// The rest of a line that is too long is passed over.
     in_long: bool,
     /// Why the text breaks off after the last whole line.
@@ -48,11 +83,11 @@ pub(super) enum Record {
     End,
 }
 
-impl Records {
+impl JsonLines {
     pub(super) fn new(stream: Stream, field: String) -> Self {
         let (buffer, at, searched, ended) = (Vec::new(), 0, 0, false);
         let (line, in_long, broken) = (0, false, None);
-        Records { stream, field, buffer, at, searched, ended, line, in_long, broken }
+        JsonLines { stream, field, buffer, at, searched, ended, line, in_long, broken }
     }
 
     /// Reads on to the next record; `out` becomes its text.
@@ -233,7 +268,7 @@ mod tests {
 
     fn read(text: &[u8]) -> Vec<(u64, Result<String, String>)> {
         let stream = Stream::new(Box::new(io::Cursor::new(text.to_vec())), Packing::Plain);
-        let (mut records, mut out) = (Records::new(stream, "text".into()), Vec::new());
+        let (mut records, mut out) = (JsonLines::new(stream, "text".into()), Vec::new());
         let mut all = Vec::new();
         loop {
             match records.next(&mut out) {

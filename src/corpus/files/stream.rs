@@ -26,8 +26,9 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) packing: Packing,
-    /// One record a line.
+    /// One record a line, or a row.
     pub(super) is_records: bool,
+    pub(super) is_parquet: bool,
 }
 
 /// How a file is packed.
@@ -39,7 +40,7 @@ pub(super) enum Packing {
 }
 
 impl Kind {
-    /// By the extensions: `.jsonl` and `.ndjson`, and `.gz` and `.zst` after them or after any other.
+    /// By the extensions: `.jsonl`, `.ndjson` and `.parquet`, and `.gz` and `.zst` after them or after any other.
     pub(super) fn of(path: &Path) -> Kind {
         // Plain bytes: every file is asked, and `Path` splits a path into all its parts for this.
         let path = path.as_os_str().as_bytes();
@@ -56,11 +57,14 @@ impl Kind {
             _ => (Packing::Plain, name),
         };
         let inner = &inner[split(inner).1..];
-        Kind { packing, is_records: is(inner, "jsonl") || is(inner, "ndjson") }
+        let is_parquet = is(inner, "parquet");
+        let is_records = is_parquet || is(inner, "jsonl") || is(inner, "ndjson");
+        Kind { packing, is_records, is_parquet }
     }
 
     /// Text as it lies in the file.
-    pub(super) const PLAIN: Kind = Kind { packing: Packing::Plain, is_records: false };
+    pub(super) const PLAIN: Kind =
+        Kind { packing: Packing::Plain, is_records: false, is_parquet: false };
 }
 
 /// Reads through what packs it.
@@ -288,7 +292,15 @@ mod tests {
             ("b.zst", Packing::Zstd, text),
             ("b.c.ndjson.zst", Packing::Zstd, records),
         ] {
-            assert_eq!(Kind::of(Path::new(path)), Kind { packing, is_records }, "{path}");
+            assert_eq!(
+                Kind::of(Path::new(path)),
+                Kind { packing, is_records, is_parquet: false },
+                "{path}"
+            );
         }
+        let rows = Kind { packing: Packing::Plain, is_records: true, is_parquet: true };
+        assert_eq!(Kind::of(Path::new("a.b/c.Parquet")), rows);
+        let packed = Kind { packing: Packing::Gzip, ..rows };
+        assert_eq!(Kind::of(Path::new("a.parquet.gz")), packed);
     }
 }

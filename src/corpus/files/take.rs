@@ -11,8 +11,8 @@ use super::super::walk::{skip, unreadable};
 use super::super::{CHUNK_BYTES, Chunk, Span, Summary};
 use super::ahead::{Got, Turn, look};
 use super::document::{Document, Reader};
-use super::records::{Lines, Records};
-use super::stream::{Kind, Stdin, Stream};
+use super::records::{JsonLines, Lines, Records};
+use super::stream::{Kind, Packing, Stdin, Stream};
 use super::{FileSource, Interrupter, Next, PROBE_BYTES};
 use crate::error::Error;
 
@@ -123,6 +123,9 @@ impl FileSource {
             return Ok(Some(Document::new(path, Reader::new(file, stamp), Some(stamp))));
         }
         let again = file.try_clone().map_err(|e| Error::io("open", &path, e))?;
+        if kind.is_parquet && kind.packing == Packing::Plain {
+            return Ok(self.begin_rows(path, file, (again, stamp)));
+        }
         let stream = Stream::new(Box::new(file), kind.packing);
         Ok(self.begin(path, kind, stream, Some((again, stamp))))
     }
@@ -140,13 +143,32 @@ impl FileSource {
         file: Option<(File, Stamp)>,
     ) -> Option<Document> {
         if kind.is_records {
-            let records = Records::new(stream, self.settings.field.clone());
+            let records = match kind.is_parquet {
+                true => Records::Refused(Some(
+                    "a Parquet file must lie as it is, unpacked and in a file",
+                )),
+                false => Records::Lines(JsonLines::new(stream, self.settings.field.clone())),
+            };
             self.lines = Some(Lines { path, records, is_named: false, file });
             return None;
         }
         let stamp = file.as_ref().map(|(_, stamp)| *stamp);
         let file = file.map(|(file, _)| file);
         Some(Document::new(path, Reader::Stream(Box::new(stream), file), stamp))
+    }
+
+    #[cfg(feature = "parquet")]
+    fn begin_rows(&mut self, path: PathBuf, file: File, again: (File, Stamp)) -> Option<Document> {
+        let rows = super::parquet::Rows::new(file, &self.settings.field);
+        let records = Records::Rows(Box::new(rows));
+        self.lines = Some(Lines { path, records, is_named: false, file: Some(again) });
+        None
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn begin_rows(&mut self, path: PathBuf, _: File, _: (File, Stamp)) -> Option<Document> {
+        skip(&mut self.summary, &path, "Parquet is read by a build with --features parquet".into());
+        None
     }
 }
 
