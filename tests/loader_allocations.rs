@@ -4,43 +4,18 @@
 //! One test function: the count is that of the whole process, and the harness allocates between tests.
 
 #![cfg(feature = "train")]
-#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[path = "common/counting.rs"]
+#[expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
+mod counting;
 
+use std::fs;
+use std::sync::atomic::Ordering;
+
+use counting::ALLOCATIONS;
 use twelvefold::corpus::files::FileSource;
 use twelvefold::corpus::{Chunk, Source};
-
-/// The system's allocator, which counts what it is asked for: new blocks and larger ones.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: each call is the system's own, with the caller's own arguments; counting changes nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Allocations of a pass over so many files in one folder.
 fn allocations(files: usize, shuffled: bool) -> u64 {

@@ -3,48 +3,23 @@
 //!
 //! One test function: the count is that of the whole process, and the harness allocates between tests.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
 #![expect(clippy::unwrap_used, reason = "a run that fails is a failed test")]
 
+#[path = "common/counting.rs"]
+#[expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
+mod counting;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use counting::ALLOCATIONS;
 use twelvefold::engine::BoxError;
 use twelvefold::engine::edge::channel;
 use twelvefold::engine::pipeline::{Out, Pipeline, Placement, Stage};
 use twelvefold::engine::workers::{Worker, Workers};
 use watchdog::watchdog;
-
-/// The system's allocator, which counts what it is asked for: new blocks and larger ones.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: each call is the system's own, with the caller's own arguments; counting changes nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A thread's first sleep, its entry in the deques' collector, a deque that grows once: how many of these
 /// a run sees depends on who comes first, and not on how long it is.

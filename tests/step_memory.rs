@@ -4,14 +4,17 @@
 //! tests.
 
 #![cfg(feature = "train")]
-#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
 #![expect(clippy::unwrap_used, reason = "a run that fails is a failed test")]
 
+#[path = "common/counting.rs"]
+#[expect(unsafe_code, reason = "an allocator that counts is an unsafe trait's implementation")]
+mod counting;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
-use std::alloc::{GlobalAlloc, Layout as Block, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use counting::ALLOCATIONS;
 use twelvefold::engine::crew::Crew;
 use twelvefold::engine::shutdown::{Shutdown, Wake};
 use twelvefold::engine::wait::Event;
@@ -20,34 +23,6 @@ use twelvefold::model::{Config, Isa, Layout, Scratch, Slot, panels_len};
 use twelvefold::spheres::{Job, Plan, Spheres, spheres};
 use twelvefold::sync::Arc;
 use watchdog::watchdog;
-
-/// The system's allocator, which counts what it is asked for: new blocks and larger ones.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: each call is the system's own, with the caller's own arguments; counting changes nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, block: Block) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(block) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, block: Block) {
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.dealloc(at, block) }
-    }
-
-    unsafe fn realloc(&self, at: *mut u8, block: Block, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises; every block is the system's.
-        unsafe { System.realloc(at, block, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn plan(config: &Config, batch: usize) -> Plan {
     let (adamw, isa) = (AdamW::default(), Isa::detect().unwrap());
