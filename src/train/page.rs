@@ -5,7 +5,7 @@
 //! | a run ends, to its last step or by Ctrl-C | its records are complete, then the page is made |
 //! | a run that is over is resumed | the page is made anew, as the report is put back |
 //! | the weights are replaced | the page of the weights before goes with their report |
-//! | [`write`] is called | the page is made anew, wherever it is wanted |
+//! | [`write()`] is called | the page is made anew, wherever it is wanted |
 //!
 //! A page says nothing that the other files do not. So a run whose page cannot be written has a word for its
 //! observer and has not failed: what it promised is there, and the page can be made of it at any time.
