@@ -85,7 +85,7 @@ def lines(run):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def until(what, condition, seconds=90):
+def until(what, condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -168,7 +168,7 @@ def main():
             print("all agree")
             return
         # The slow loader reads about 1,000 steps a second.
-        slow = ("--steps", 1000000, "--micro-batches", 32)
+        slow = ("--steps", 1000000, "--micro-batches", 128)
         for fast in ("true", "false"):
             how = {"true": "fast loader", "false": "slow loader"}[fast]
             server = Server(folder, fast)
