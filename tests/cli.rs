@@ -567,6 +567,7 @@ mod ctrl_c {
     fn assert_outputs_load(desk: &Desk) {
         let names = [
             "config.json",
+            "log.txt",
             "metrics.jsonl",
             "model.safetensors",
             "optimizer.safetensors",

@@ -301,7 +301,7 @@ fn the_moments_and_the_ends_of_the_curves_are_those_of_the_lines() {
     let reached = rows(&document, "How far the curves reach");
     assert_eq!(reached[0], texts([&"training loss", &3, &40, &7.875, &1, &3, &40]));
     assert_eq!(reached[1], texts([&"validation loss", &0.15, &40, &0.6, &10, &0.15, &4]));
-    assert!(page.contains("Last step at 2025-01-01 00:00 UTC"));
+    assert!(page.contains("Last step at 2025-01-01 00:00:40 UTC"));
     assert!(!paragraphs(&document).contains("metrics.jsonl tells"));
 }
 

@@ -184,7 +184,7 @@ pub fn results(report: &RunReport, out: &Path) -> String {
     let _ = writeln!(text, "outputs in {}:", out.display());
     let _ = writeln!(text, "  model.safetensors config.json tokenizer.json tokenizer_config.json");
     let _ = writeln!(text, "  optimizer.safetensors settings.json");
-    let _ = writeln!(text, "  report.html report.json metrics.jsonl samples.jsonl");
+    let _ = writeln!(text, "  report.html report.json metrics.jsonl samples.jsonl log.txt");
     text
 }
 

@@ -66,9 +66,31 @@ pub fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "-".to_owned() }
 }
 
+/// Seconds since 1970 as a date and a time; None before it, and where it is no number.
+///
+/// ```
+/// assert_eq!(twelvefold::report::units::moment(0.0).unwrap(), "1970-01-01 00:00:00 UTC");
+/// ```
+pub fn moment(seconds: f64) -> Option<String> {
+    // Up to the year 9999, which is beyond what a clock says.
+    let whole = Some(seconds).filter(|s| (0.0..2.5e11).contains(s))? as u64;
+    let (days, second) = (whole / 86_400, whole % 86_400);
+    // Days since the first of March of the year 0, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = 400 * era + year + u64::from(month < 3);
+    let (hour, minute, second) = (second / 3_600, second % 3_600 / 60, second % 60);
+    Some(format!("{year}-{month:02}-{of_month:02} {hour:02}:{minute:02}:{second:02} UTC"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bytes, count, percent, seconds};
+    use super::{bytes, count, moment, percent, seconds};
 
     #[test]
     fn counts_and_sizes_change_their_unit_where_they_would_print_1000() {
@@ -92,5 +114,18 @@ mod tests {
         }
         assert_eq!(seconds(f64::INFINITY), "-");
         assert_eq!(percent(0.9731), "97.3 %");
+    }
+
+    #[test]
+    fn seconds_since_1970_are_a_date_and_a_time() {
+        let cases = [
+            (0.0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399.9, "2000-02-28 23:59:59 UTC"),
+            (951_782_400.0, "2000-02-29 00:00:00 UTC"),
+            (1_735_689_600.0, "2025-01-01 00:00:00 UTC"),
+            (4_107_542_400.0, "2100-03-01 00:00:00 UTC"),
+        ];
+        cases.into_iter().for_each(|(at, shown)| assert_eq!(moment(at).unwrap(), shown));
+        assert!([f64::NAN, -1.0, 1e300].into_iter().all(|at| moment(at).is_none()));
     }
 }

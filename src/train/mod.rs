@@ -32,6 +32,7 @@ mod receive;
 mod records;
 mod resume;
 mod run;
+mod run_log;
 pub mod safetensors;
 pub mod sample;
 mod save;

@@ -10,6 +10,7 @@ use super::outcome::Results;
 use super::receive::{Received, receive, unfinished};
 use super::records::Records;
 use super::resume::{Begin, Resumed, Search};
+use super::run_log::RunLog;
 use super::standing::Digests;
 use super::tracer::Tracer;
 use super::training::{First, Training};
@@ -89,6 +90,8 @@ pub fn run(
     source.leave_out(out)?;
     let mut checkpoints = Checkpoints::open(out, options.keep_checkpoints)?;
     let results = Results::new(options, isa);
+    let mut log = RunLog::new(out, options.resume, options.steps, observer);
+    let observer = &mut log;
     observer.plan(&plan_text(options, isa, endpoint.as_ref()));
     let begin = if options.resume {
         Search { out, checkpoints: &mut checkpoints, options, digests: &digests, isa, observer }
@@ -122,6 +125,9 @@ pub fn run(
     };
     let report = begun.train(&folder, cancel, &tracer, observer);
     tracer.close(observer);
+    if report.is_ok() {
+        log.end();
+    }
     report
 }
 

@@ -360,6 +360,7 @@ fn assert_outputs_fit(options: &Options, result: &Result<RunReport, Error>) {
         Ok(report) => {
             let expected = [
                 "config.json",
+                "log.txt",
                 "metrics.jsonl",
                 "model.safetensors",
                 "optimizer.safetensors",

@@ -5,7 +5,7 @@ use super::chart::{Chart, Series};
 use super::curve::{Curve, Point};
 use super::markup::{Markup, count, grouped, nothing, number, paragraph, table, text, with};
 use super::recorded::{Metrics, Process};
-use super::{Material, digits, moment, time};
+use super::{Material, digits, time};
 use crate::report::summary::RunReport;
 use crate::report::units;
 
@@ -303,7 +303,7 @@ fn processes(metrics: &Metrics) -> Markup {
         return nothing();
     }
     let row = |process: &Process| {
-        let ended = process.ended.and_then(moment).unwrap_or_else(|| "–".to_owned());
+        let ended = process.ended.and_then(units::moment).unwrap_or_else(|| "–".to_owned());
         let Process { first, last, seconds, .. } = *process;
         vec![count(first), count(last), time(seconds), text(&ended)]
     };
