@@ -71,6 +71,7 @@
 //! | [`sync`] | the one door to atomics and threads; under `--cfg loom` or `--cfg shuttle`, to a model checker's |
 //! | `corpus` | from files to token sequences |
 //! | `model` | a GPT on slices: pure functions, no threads, no I/O |
+//! | `ranks` | several processes that train one model: who does what, and how they speak |
 //! | `spheres` | the 12-fold hierarchy of workers that computes a step |
 //! | `train` | the run: stages, schedule, validation, checkpoint, sampling |
 //! | `report` | what people and scripts look at |
@@ -94,6 +95,8 @@ pub mod error;
 mod inject;
 #[cfg(feature = "train")]
 pub mod model;
+#[cfg(feature = "train")]
+pub mod ranks;
 #[cfg(feature = "train")]
 pub mod report;
 #[cfg(feature = "train")]

@@ -1,0 +1,114 @@
+//! How ranks speak: messages that are begun, and are done some time later.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::sync::{spin_hint, yield_now};
+
+/// What a message carries: 32-bit words in the machine's byte order, f32 among them as their bits.
+pub type Words = Vec<u32>;
+
+/// A number by which the caller knows a message again when it is done.
+pub type Key = u64;
+
+/// A message that is done.
+///
+/// ```
+/// use twelvefold::ranks::Done;
+///
+/// let done = Done::Received { key: 7, from: 1, words: vec![1, 2] };
+/// assert!(matches!(done, Done::Received { from: 1, .. }));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// It has left; here is its buffer.
+    Sent {
+        /// As it was begun with.
+        key: Key,
+        /// The buffer, as it was sent.
+        words: Words,
+    },
+    /// It has come.
+    Received {
+        /// As it was begun with.
+        key: Key,
+        /// Who sent it.
+        from: usize,
+        /// What came, in the buffer that was given.
+        words: Words,
+    },
+}
+
+/// One rank's end of what ties the ranks of a run together.
+///
+/// Begun messages move on when [`Link::progress`] is called, and each is given out by it once. Messages
+/// from one rank to another with one tag arrive in the order in which they were sent; of different tags
+/// nothing is promised. A link that fails ends the process: a job that has lost a rank cannot go on.
+pub trait Link: fmt::Debug {
+    /// This rank's number.
+    fn rank(&self) -> usize;
+
+    /// How many there are.
+    fn ranks(&self) -> usize;
+
+    /// The name of the machine.
+    fn host(&self) -> String;
+
+    /// Begins to send.
+    fn send(&mut self, to: usize, tag: u32, key: Key, words: Words);
+
+    /// Begins to send to all others. The buffer comes back once, when all have it.
+    fn send_all(&mut self, tag: u32, key: Key, words: Words);
+
+    /// Begins to receive into `room`, of which the length says how much may come at most.
+    fn receive(&mut self, from: usize, tag: u32, key: Key, room: Words);
+
+    /// Moves all begun messages on; the next of those that are done, if any is.
+    fn progress(&mut self) -> Option<Done>;
+
+    /// Ends the processes of all ranks at once.
+    fn abort(&self, code: u8) -> !;
+}
+
+/// How a rank waits for others: it looks often at first, then gives its time slices away, then sleeps.
+///
+/// A link gives no wake to sleep on, and a look costs a system call at times: on a machine with more ranks
+/// than cores a rank that only looked would keep others from what it waits for.
+///
+/// ```
+/// use twelvefold::ranks::Patience;
+///
+/// let mut patience = Patience::default();
+/// (0..2_000).for_each(|_| patience.pause()); // The first of them take microseconds.
+/// patience.reset();
+/// ```
+#[derive(Debug, Default)]
+pub struct Patience {
+    pauses: u32,
+}
+
+/// Looks with nothing between.
+const LOOKS: u32 = 50;
+/// Then this many with a yield between: about a millisecond where nobody else wants the core.
+const YIELDS: u32 = 1_000;
+/// And then it sleeps between looks.
+const NAP: Duration = Duration::from_micros(100);
+
+impl Patience {
+    /// Waits a little.
+    pub fn pause(&mut self) {
+        self.pauses = self.pauses.saturating_add(1);
+        if self.pauses < LOOKS {
+            spin_hint();
+        } else if self.pauses < LOOKS + YIELDS {
+            yield_now();
+        } else {
+            std::thread::sleep(NAP);
+        }
+    }
+
+    /// Something has come: begins anew.
+    pub fn reset(&mut self) {
+        self.pauses = 0;
+    }
+}

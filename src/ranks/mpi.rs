@@ -1,0 +1,1 @@
+//! The link that crosses machines: MPI's point-to-point messages.
