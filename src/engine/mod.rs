@@ -64,6 +64,7 @@
 pub mod crew;
 pub mod edge;
 mod error;
+pub mod flags;
 pub mod latch;
 mod pin;
 pub mod pipeline;

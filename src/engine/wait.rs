@@ -287,7 +287,30 @@ impl Event {
     /// assert!(event.wait_for(Duration::MAX, || true));
     /// ```
     #[cfg(not(any(loom, shuttle)))]
-    pub fn wait_for(&self, timeout: std::time::Duration, mut ready: impl FnMut() -> bool) -> bool {
+    pub fn wait_for(&self, timeout: std::time::Duration, ready: impl FnMut() -> bool) -> bool {
+        self.wait_until(timeout, true, ready)
+    }
+
+    /// [`Event::wait_for`] that sleeps after the first look, as [`Event::wait_without_spinning`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use twelvefold::engine::wait::Event;
+    ///
+    /// assert!(!Event::new().nap(Duration::from_millis(1), || false));
+    /// ```
+    #[cfg(not(any(loom, shuttle)))]
+    pub fn nap(&self, timeout: std::time::Duration, ready: impl FnMut() -> bool) -> bool {
+        self.wait_until(timeout, false, ready)
+    }
+
+    #[cfg(not(any(loom, shuttle)))]
+    fn wait_until(
+        &self,
+        timeout: std::time::Duration,
+        spins: bool,
+        mut ready: impl FnMut() -> bool,
+    ) -> bool {
         let Some(deadline) = std::time::Instant::now().checked_add(timeout) else {
             self.wait(ready);
             return true;
@@ -307,6 +330,9 @@ impl Event {
                 census::unparked();
                 waiter.reset();
             } else {
+                if !spins {
+                    waiter.skip_spinning();
+                }
                 waiter.pause();
             }
         }

@@ -8,6 +8,7 @@
 //! Ranks speak over a [`Link`]: messages of 32-bit words that are begun, and are done some time later.
 //! The one that crosses machines is MPI's (feature `mpi`).
 
+mod agree;
 mod link;
 #[cfg(feature = "mpi")]
 pub mod mpi;
@@ -16,6 +17,7 @@ mod shares;
 pub(crate) mod tests;
 mod wire;
 
+pub use agree::{Credentials, Verdict, agree};
 pub use link::{Done, Key, Link, Patience, Words};
 pub use shares::{Node, Shares};
 pub use wire::{Read, Write};

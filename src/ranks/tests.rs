@@ -179,3 +179,52 @@ fn a_message_that_is_cut_short_reads_as_nothing() {
     let mut read = Read::new(&[100, 0, 0x61_61_61_61]);
     assert_eq!(read.text(), "aaaa");
 }
+
+/// What each of these ranks is told.
+fn agreed(all: Vec<Credentials>) -> Vec<Verdict> {
+    std::thread::scope(|scope| {
+        let links = local(all.len()).into_iter().zip(all);
+        let threads: Vec<_> =
+            links.map(|(mut link, own)| scope.spawn(move || agree(&mut link, &own))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn ranks_that_differ_do_not_begin_and_all_hear_in_what() {
+    let given = |kernels: &str, lr: &str| {
+        let facts = [("kernels", kernels), ("--lr", lr)];
+        Credentials::ready(facts.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec())
+    };
+    let same = || given("avx512", "0.001");
+    assert_eq!(agreed(vec![same(), same(), same()]), vec![Verdict::Begin; 3]);
+    assert_eq!(agreed(vec![same()]), [Verdict::Begin], "alone");
+    let why_of = |all: Vec<Credentials>| -> Vec<(String, u8)> {
+        let why = |verdict| match verdict {
+            Verdict::Refused { why, code } => (why, code),
+            Verdict::Begin => panic!("they differ"),
+        };
+        agreed(all).into_iter().map(why).collect()
+    };
+    for (other, said) in [
+        (given("avx2", "0.001"), "rank 2 on here has kernels avx2, and rank 0 has avx512"),
+        (given("avx512", "0.01"), "rank 2 on here has --lr 0.01, and rank 0 has 0.001"),
+        (Credentials::ready(Vec::new()), "rank 2 on here has kernels none"),
+    ] {
+        for (why, code) in why_of(vec![same(), same(), other.clone()]) {
+            assert!(why.starts_with(said), "{why}");
+            assert_eq!(code, 2);
+        }
+    }
+    let refused = Credentials::refused("no such flag".to_owned(), 2);
+    let all = why_of(vec![same(), refused.clone()]);
+    assert_eq!(all, vec![("rank 1 on here: no such flag".to_owned(), 2); 2]);
+    assert_eq!(why_of(vec![refused, same()])[1].0, "no such flag");
+}
+
+#[test]
+fn more_settings_than_a_message_holds_end_in_a_message_all_the_same() {
+    let long = |n: usize| Credentials::ready(vec![("paths".to_owned(), "x".repeat(n))]);
+    assert_eq!(agreed(vec![long(10_000), long(10_000)]), vec![Verdict::Begin; 2]);
+    assert!(matches!(agreed(vec![long(1), long(1_000_000)])[1], Verdict::Refused { .. }));
+}

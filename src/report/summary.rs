@@ -6,8 +6,8 @@
 //!
 //! ```
 //! use twelvefold::report::summary::{
-//!     CheckpointReport, CorpusReport, EdgeReport, InvalidText, RunReport, SkippedFile, SphereReport,
-//!     StageReport,
+//!     CheckpointReport, CorpusReport, EdgeReport, InvalidText, RankReport, RunReport, SkippedFile,
+//!     SphereReport, StageReport,
 //! };
 //!
 //! let skipped = SkippedFile { path: "photo".to_owned(), reason: "empty".to_owned() };
@@ -22,6 +22,7 @@
 //!     checkpoints: CheckpointReport { saved: 3, failed: 0, best: Some(800) },
 //!     stages: vec![StageReport { items: 7, ..StageReport::default() }],
 //!     edges: vec![EdgeReport { items_in: 7, items_out: 7, ..EdgeReport::default() }],
+//!     ranks: vec![RankReport { rank: 1, spheres: 2, ..RankReport::default() }],
 //!     spheres: vec![SphereReport { tasks: 12, ..SphereReport::default() }],
 //!     ..RunReport::default()
 //! };
@@ -104,8 +105,35 @@ pub struct RunReport {
     pub edges: Vec<EdgeReport>,
     /// Each leaf of the hierarchy.
     pub spheres: Vec<SphereReport>,
+    /// Each process of a run that several shared, the one that wrote this first; else none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankReport>,
     /// The settings of the run.
     pub settings: Value,
+}
+
+/// A process of a run that several shared. What the rest of the report says of stages, edges and spheres
+/// is of rank 0.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankReport {
+    /// Its number.
+    pub rank: usize,
+    /// The name of its machine.
+    pub host: String,
+    /// Its spheres.
+    pub spheres: usize,
+    /// Its micro-batches of each step.
+    pub micro_batches: usize,
+    /// Parameters of which it keeps the moments, and that it updates.
+    pub parameters: usize,
+    /// Tasks that its spheres finished.
+    pub tasks: u64,
+    /// Inside tasks, all its spheres together.
+    pub busy_seconds: f64,
+    /// Waiting for other ranks, with nothing to compute.
+    pub waited_seconds: f64,
+    /// Sent to other ranks.
+    pub sent_bytes: u64,
 }
 
 /// The checkpoints of a run, beside its outputs; of a resumed run those of its last process.

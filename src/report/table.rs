@@ -6,6 +6,7 @@
 //!
 //! let (report, out) = (RunReport { steps: 300, ..RunReport::default() }, Path::new("my-model"));
 //! let parts = [table::stages(&report), table::edges(&report), table::spheres(&report)];
+//! assert_eq!(table::ranks(&report), ""); // It was one process.
 //! let all = table::all(&report, out);
 //! assert!(parts.iter().all(|part| all.contains(part.as_str())));
 //! assert!(all.contains(&table::corpus(&report)) && all.ends_with(&table::results(&report, out)));
@@ -25,8 +26,14 @@ const SKIPPED_LINES: usize = 10;
 
 /// All tables, with an empty line between two.
 pub fn all(report: &RunReport, out: &Path) -> String {
-    let parts =
-        [stages(report), edges(report), spheres(report), corpus(report), results(report, out)];
+    let parts = [
+        stages(report),
+        edges(report),
+        spheres(report),
+        ranks(report),
+        corpus(report),
+        results(report, out),
+    ];
     let shown: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     shown.join("\n")
 }
@@ -79,6 +86,24 @@ pub fn spheres(report: &RunReport) -> String {
         let _ = writeln!(text, "{busy:.2} of {cores} cores kept busy during the steps ({share})");
     }
     text
+}
+
+/// Each process of a run that several shared; else nothing.
+pub fn ranks(report: &RunReport) -> String {
+    let rows = report.ranks.iter().map(|rank| {
+        vec![
+            rank.rank.to_string(),
+            rank.host.clone(),
+            rank.spheres.to_string(),
+            rank.micro_batches.to_string(),
+            rank.tasks.to_string(),
+            units::seconds(rank.busy_seconds),
+            units::seconds(rank.waited_seconds),
+            units::bytes(rank.sent_bytes),
+        ]
+    });
+    let header = ["rank", "host", "spheres", "micro-batches", "tasks", "busy", "waited", "sent"];
+    columns(&header, rows)
 }
 
 /// What was read: how many files were opened how often, and what was left out.

@@ -5,16 +5,21 @@
 //! they are complete, and never computes.
 
 mod plan;
+mod serve;
 mod shared;
 mod step;
+mod tally;
+mod task;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
 mod tree;
 
 pub use plan::{Job, Outcome, Plan};
-pub use step::Task;
-pub(crate) use step::documents;
+pub(crate) use serve::{RankCount, Start, dismiss};
+pub use task::Task;
+pub(crate) use task::documents;
 pub use tree::{Inner, MAX_LEAVES, Place, Tree};
 
 use crate::engine::crew::Seat;
@@ -23,10 +28,13 @@ use crate::engine::shutdown::Shutdown;
 use crate::engine::trace::{Flow, Mark};
 use crate::engine::wait::Event;
 use crate::model::{Part, Scratch, Tile, Weights};
+use crate::ranks::Link;
 use crate::sync::{Arc, AtomicU64, Ordering, cores};
 use crossbeam_utils::CachePadded;
 use std::time::Instant;
-use step::{Next, REDUCE, Work};
+use step::Work;
+use task::{Next, REDUCE};
+use team::Team;
 
 /// The control sphere's hold on a run's spheres.
 #[derive(Debug)]
@@ -35,6 +43,10 @@ pub struct Spheres {
     work: Arc<Work>,
     tree: Tree,
     busy: Arc<[CachePadded<Busy>]>,
+    control: Arc<Event>,
+    shutdown: Arc<Shutdown>,
+    /// The other ranks, where there are some.
+    team: Option<Team>,
 }
 
 /// One leaf, to be run by a thread of its own.
@@ -129,14 +141,29 @@ pub fn spheres(
     control: Arc<Event>,
     shutdown: Arc<Shutdown>,
 ) -> (Spheres, Vec<Sphere>) {
+    spheres_of(None, plan, params, (leaves, awake), control, shutdown)
+}
+
+/// [`spheres`] of a rank: `link` leads to the others.
+pub(crate) fn spheres_of(
+    link: Option<Box<dyn Link>>,
+    plan: Plan,
+    params: Vec<f32>,
+    (leaves, awake): (usize, Option<usize>),
+    control: Arc<Event>,
+    shutdown: Arc<Shutdown>,
+) -> (Spheres, Vec<Sphere>) {
     let tree = Tree::new(leaves);
-    let work = Arc::new(Work::new(plan, &params));
+    let link = link.filter(|link| link.ranks() > 1);
+    let ranks = link.as_ref().map_or((0, 1), |link| (link.rank(), link.ranks()));
+    let work = Arc::new(Work::new(plan, &params, ranks, control.clone()));
     let awake = awake.unwrap_or_else(cores);
-    let (publisher, leaves) = pool(leaves, awake, control, shutdown);
+    let (publisher, leaves) = pool(leaves, awake, control.clone(), shutdown.clone());
     let busy: Arc<[_]> = leaves.iter().map(|_| CachePadded::new(Busy::default())).collect();
     let sphere = |leaf| Sphere { leaf, work: work.clone(), busy: busy.clone() };
     let leaves = leaves.into_iter().map(sphere).collect();
-    (Spheres { publisher, work, tree, busy }, leaves)
+    let team = link.map(Team::new);
+    (Spheres { publisher, work, tree, busy, control, shutdown, team }, leaves)
 }
 
 impl Spheres {
@@ -147,7 +174,16 @@ impl Spheres {
     /// When a step is open, or the job has no sequences.
     pub fn begin(&mut self, job: &mut Job) {
         assert!(self.is_done(), "a step is open");
-        let tasks = self.work.open_step(job);
+        let targets = job.count_targets();
+        if self.team.is_some() {
+            self.hand_out(job, targets);
+        }
+        self.open_step(job, targets);
+    }
+
+    /// Opens this rank's part of a step.
+    fn open_step(&mut self, job: &mut Job, targets: u64) {
+        let tasks = self.work.open_step(job, targets);
         self.publisher.publish(tasks);
     }
 
@@ -163,7 +199,8 @@ impl Spheres {
 
     /// Waits for the open step or evaluation. `None`: the run was stopped before its end.
     pub fn wait(&mut self, job: &mut Job) -> Option<Outcome> {
-        self.publisher.wait().then(|| self.work.close(job))
+        let is_done = if self.is_shared_step() { self.share() } else { self.publisher.wait() };
+        is_done.then(|| self.work.close(job))
     }
 
     /// Whether what was begun is done.
@@ -172,7 +209,8 @@ impl Spheres {
     }
 
     /// No further step: the spheres' threads end.
-    pub fn close(&self) {
+    pub fn close(&mut self) {
+        self.outlive_stops();
         self.publisher.close();
     }
 
@@ -232,7 +270,8 @@ impl Spheres {
 
     /// Spans that one leaf may record in a step: it may take every task, and each phase ends once.
     pub(crate) fn spans_per_step(&self) -> usize {
-        let phases = 2 * self.work.plan().micro_batches + 1;
+        // With other ranks two more than the update.
+        let phases = 2 * self.work.plan().micro_batches + 3;
         phases * (self.work.largest_phase() + 1)
     }
 
@@ -259,9 +298,23 @@ impl Spheres {
         read(self.work.weights())
     }
 
-    /// Calls `visit` with every tile and AdamW's first and second moments of it.
-    pub fn visit_moments(&self, visit: impl FnMut(&Tile, &[f32], &[f32])) {
-        self.work.visit_moments(visit);
+    /// Calls `visit` with every tile and AdamW's first and second moments of it, in the tiles' order. Of
+    /// several ranks each sends those that it owns.
+    ///
+    /// # Panics
+    /// When a step is open.
+    pub fn visit_moments(&mut self, mut visit: impl FnMut(&Tile, &[f32], &[f32])) {
+        assert!(self.is_done(), "the moments are being written");
+        self.ask_for_moments();
+        for number in 0..self.work.tiles().len() {
+            if self.work.shares().owner(number) != self.work.shares().rank() {
+                let (m, v) = self.moments_of(number);
+                visit(&self.work.tiles()[number], &m, &v);
+            } else {
+                let tile = &self.work.tiles()[number];
+                self.work.with_state(number, |state| visit(tile, &state.m, &state.v));
+            }
+        }
     }
 
     /// Sets AdamW's moments, each as long as the parameters: for a run that goes on.
@@ -280,7 +333,7 @@ impl Spheres {
     /// let params = Layout::new(&config).init(1);
     /// let (m, v) = (vec![0.5; params.len()], vec![0.25; params.len()]);
     /// let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
-    /// let (spheres, _leaves) = spheres(plan, params, 1, None, control, shutdown);
+    /// let (mut spheres, _leaves) = spheres(plan, params, 1, None, control, shutdown);
     /// spheres.set_moments(&m, &v);
     /// spheres.visit_moments(|_, m, v| assert_eq!((m[0], v[0]), (0.5, 0.25)));
     /// # Ok::<(), twelvefold::Error>(())
@@ -288,7 +341,7 @@ impl Spheres {
     ///
     /// # Panics
     /// When a step is open, or they are shorter.
-    pub fn set_moments(&self, m: &[f32], v: &[f32]) {
+    pub fn set_moments(&mut self, m: &[f32], v: &[f32]) {
         assert!(self.is_done(), "the moments are being written");
         self.work.set_moments(m, v);
     }
@@ -321,7 +374,10 @@ impl Sphere {
             let mark = seat.is_recording().then(|| self.work.mark(task));
             match task {
                 Task::Gradient(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
-                Task::Update(_) => scratch.times_mut().add_since(Part::Optimizer, started),
+                Task::Sum(_) => scratch.times_mut().add_since(Part::WeightGradients, started),
+                Task::Update(_) | Task::Adopt(_) => {
+                    scratch.times_mut().add_since(Part::Optimizer, started);
+                }
                 Task::Sequences(_) | Task::Losses(_) => {}
             }
             item += 1;

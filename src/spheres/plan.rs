@@ -1,7 +1,8 @@
 //! What a run's steps have in common, what one is given, and what it gave.
 
+use super::task::MicroBatch;
 use crate::model::adamw::AdamW;
-use crate::model::{Config, Isa};
+use crate::model::{Config, IGNORE, Isa};
 
 /// Rows from which a task of phase A gains nothing by more of them.
 const ROWS: usize = 192;
@@ -101,6 +102,13 @@ pub struct Job {
     pub step: u64,
 }
 
+impl Job {
+    /// Targets that count.
+    pub(super) fn count_targets(&self) -> u64 {
+        self.targets.iter().filter(|&&target| target != IGNORE).count() as u64
+    }
+}
+
 /// What a step gave.
 ///
 /// ```
@@ -124,12 +132,26 @@ pub struct Outcome {
     /// The sphere that computed it; or else the one that computed the first tile whose gradient is no
     /// number.
     pub bad_sphere: Option<usize>,
+    /// The rank that this sphere is of.
+    pub bad_rank: usize,
 }
 
 impl Outcome {
     /// Mean loss in nats per token.
     pub fn loss(&self) -> f64 {
         self.loss_sum / self.targets as f64
+    }
+
+    /// Adds the losses of a rank's micro-batches, of which the first has this number. In the order of
+    /// these numbers, so that the sum has the same bits on any ranks.
+    pub(super) fn add(&mut self, rank: usize, first: usize, micros: &[MicroBatch]) {
+        for (micro, MicroBatch { loss, bad }) in micros.iter().enumerate() {
+            self.loss_sum += loss;
+            if let (Some((sequence, sphere)), None) = (bad, self.bad_sequence) {
+                self.bad_sequence = Some((first + micro, *sequence));
+                (self.bad_sphere, self.bad_rank) = (Some(*sphere), rank);
+            }
+        }
     }
 
     /// What stopped being a number, if anything did. The parameters were then left alone.

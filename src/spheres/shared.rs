@@ -4,10 +4,13 @@
 //! ([`crate::engine::latch`]): what a phase wrote is visible to the next, and no two phases overlap.
 //! Within a phase every slot and every tile is one task.
 //!
-//! | | phase A, evaluation | phase B | update |
+//! | | phase A, evaluation | phase B | update, adoption |
 //! |---|---|---|---|
 //! | [`Shared`] parameters and panels | read by all | - | each range written by its tile's task |
 //! | [`Phased`] slots | each written by its task | read by all | - |
+//!
+//! Adoption, where other ranks have updated some tiles, is a phase of its own: the control thread opens it
+//! when the update has ended, and the next step when it has ended in turn.
 
 #![expect(unsafe_code, reason = "disjoint parts of shared memory are written by several spheres")]
 
@@ -86,8 +89,8 @@ impl Shared {
     /// The values in `range`, for writing.
     ///
     /// # Safety
-    /// Only in the update task of the tile that owns `range`: tiles are disjoint, each is one
-    /// task, and no reading phase overlaps the update.
+    /// Only in the task, of an update or an adoption, of the tile that owns `range`: tiles are disjoint,
+    /// each is one task, and no reading phase overlaps these.
     ///
     /// # Panics
     /// When the range lies outside.

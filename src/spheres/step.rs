@@ -7,49 +7,39 @@
 //! ```
 //!
 //! The last to finish a phase opens the next ([`Work::next_phase`]); the control sphere sleeps
-//! until the step is complete. Every sum has an order fixed by the sizes alone, so the bits do not
+//! until the step is complete. Where several ranks share the step, it is complete here after the last
+//! phase B, and the control sphere opens the others as messages come ([`super::team`]). Every sum has an order fixed by the sizes alone, so the bits do not
 //! depend on the number of spheres or on who took which task.
 
 use super::plan::{Job, Outcome, Plan};
 use super::shared::{Phased, Shared};
+use super::task::{
+    ADOPT, FORWARD_BACKWARD, GRADIENT, LOSSES, MicroBatch, Next, SUM, Task, UPDATE, documents,
+};
 use super::tile::TileState;
-use crate::engine::trace::{Flow, Label, Mark};
+use crate::engine::flags::Flags;
+use crate::engine::trace::{Flow, Mark};
+use crate::engine::wait::Event;
 use crate::model::adamw::{Update, clip_factor};
 use crate::model::{
     Floats, Scratch, Sequence, Slot, Tile, Weights, forward_backward, forward_loss, pack, tiles,
     weight_gradient,
 };
+use crate::ranks::Shares;
+use crate::sync::Arc;
 use atomic_refcell::AtomicRefCell;
 use std::ops::Range;
-
-/// What a leaf takes from a deque. The number is the slot's or the tile's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Phase A: forward and backward to the activations of one slot's sequences.
-    Sequences(u32),
-    /// Phase B: the gradient of one tile over the micro-batch.
-    Gradient(u32),
-    /// AdamW on one tile.
-    Update(u32),
-    /// Evaluation: the losses of one slot's sequences.
-    Losses(u32),
-}
-
-static FORWARD_BACKWARD: Label =
-    Label { name: "forward and backward", args: ["micro_batch", "slot"] };
-static GRADIENT: Label = Label { name: "weight gradient", args: ["micro_batch", "tile"] };
-static UPDATE: Label = Label { name: "optimizer", args: ["", "tile"] };
-static LOSSES: Label = Label { name: "validation", args: ["", "slot"] };
-/// The last arriver of a phase sums what its tasks gave.
-pub(super) static REDUCE: Label = Label { name: "reduce", args: ["", ""] };
 
 #[derive(Debug, Default)]
 struct Open {
     job: Job,
+    /// The micro-batch at hand, counted from this rank's first.
     micro: usize,
     targets: u64,
     clip: f64,
     outcome: Outcome,
+    /// What this rank's micro-batches gave.
+    micros: Vec<MicroBatch>,
 }
 
 /// What all spheres share of a run's steps.
@@ -65,17 +55,29 @@ pub(super) struct Work {
     losses: Vec<AtomicRefCell<(f64, usize)>>,
     states: Vec<AtomicRefCell<TileState>>,
     open: AtomicRefCell<Open>,
+    shares: Shares,
+    ready: Flags,
 }
 
 impl Work {
-    /// Takes the first parameters and reserves all memory of the run.
-    pub(super) fn new(plan: Plan, params: &[f32]) -> Self {
+    /// Takes the first parameters and reserves all memory of the run. `control` is told of tiles that
+    /// other ranks wait for.
+    pub(super) fn new(
+        plan: Plan,
+        params: &[f32],
+        ranks: (usize, usize),
+        control: Arc<Event>,
+    ) -> Self {
         let tiles = tiles(&plan.config);
-        let state = |tile| AtomicRefCell::new(TileState::new(tile, plan.micro_batches));
+        let lens: Vec<usize> = tiles.iter().map(Tile::len).collect();
+        let shares = Shares::new(ranks.0, ranks.1, plan.micro_batches, &lens);
+        let state = |(number, tile)| AtomicRefCell::new(TileState::new(number, tile, &shares));
         let group = plan.sequences_per_task();
         let slot = |first| Phased::new(Slot::new(&plan.config, group.min(plan.batch - first)));
         Work {
-            states: tiles.iter().map(state).collect(),
+            states: tiles.iter().enumerate().map(state).collect(),
+            ready: Flags::new(tiles.len(), control),
+            shares,
             tiles,
             slots: (0..plan.batch).step_by(group).map(slot).collect(),
             losses: (0..plan.batch).map(|_| AtomicRefCell::new((0.0, 0))).collect(),
@@ -96,9 +98,33 @@ impl Work {
         self.tiles.len().max(self.slots.len())
     }
 
-    /// Opens a training step; gives its first tasks. Nothing else may be open.
-    pub(super) fn open_step(&self, job: &mut Job) -> impl ExactSizeIterator<Item = Task> + use<> {
+    /// Who does what.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// The tiles that wait to be sent.
+    pub(super) fn ready(&self) -> &Flags {
+        &self.ready
+    }
+
+    /// Calls `with` with what is kept of a tile; its task must have ended.
+    pub(super) fn with_state<R>(&self, tile: usize, with: impl FnOnce(&mut TileState) -> R) -> R {
+        with(&mut self.states[tile].borrow_mut())
+    }
+
+    /// Opens a training step; gives its first tasks. Nothing else may be open. `targets` are those of
+    /// the whole step.
+    pub(super) fn open_step(
+        &self,
+        job: &mut Job,
+        targets: u64,
+    ) -> impl ExactSizeIterator<Item = Task> + use<> {
         self.open_job(job);
+        {
+            let mut open = self.open.borrow_mut();
+            (open.targets, open.outcome.targets) = (targets, targets);
+        }
         (0..self.tasks(0) as u32).map(Task::Sequences)
     }
 
@@ -115,8 +141,8 @@ impl Work {
         let mut open = self.open.borrow_mut();
         std::mem::swap(&mut open.job, job);
         open.micro = 0;
-        open.targets =
-            open.job.targets.iter().filter(|&&t| t != crate::model::IGNORE).count() as u64;
+        open.micros.clear();
+        open.targets = open.job.count_targets();
         open.outcome = Outcome { targets: open.targets, ..Outcome::default() };
     }
 
@@ -142,6 +168,8 @@ impl Work {
             Task::Update(0) => (&UPDATE, 0, Flow::end(step * u64::from(per_step), per_step)),
             Task::Update(tile) => (&UPDATE, tile, Flow::NONE),
             Task::Losses(slot) => (&LOSSES, slot, Flow::NONE),
+            Task::Sum(tile) => (&SUM, tile, Flow::NONE),
+            Task::Adopt(tile) => (&ADOPT, tile, Flow::NONE),
         };
         Mark { label, args: [micro, number.into()], flow }
     }
@@ -153,6 +181,12 @@ impl Work {
             Task::Gradient(tile) => self.gradient(tile as usize, leaf, scratch),
             Task::Update(tile) => self.update(tile as usize),
             Task::Losses(slot) => self.evaluate(slot as usize, leaf, scratch),
+            Task::Sum(tile) => {
+                let mut state = self.states[tile as usize].borrow_mut();
+                state.sum_nodes(self.shares.sums());
+                state.square(self.plan.isa);
+            }
+            Task::Adopt(tile) => self.adopt(tile as usize),
         }
     }
 
@@ -163,57 +197,84 @@ impl Work {
         match done {
             Task::Sequences(_) => {
                 let rows = self.rows_of(&open, open.micro);
-                open.outcome.loss_sum += self.sum_losses(rows);
                 let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().0.is_finite());
-                if let (Some(sequence), None) = (bad, open.outcome.bad_sequence) {
-                    open.outcome.bad_sequence = Some((open.micro, sequence));
-                    open.outcome.bad_sphere = Some(self.losses[sequence].borrow().1);
-                }
+                let bad = bad.map(|sequence| (sequence, self.losses[sequence].borrow().1));
+                open.micros.push(MicroBatch { loss: self.sum_losses(rows), bad });
                 Next::Gradients(self.tiles.len() as u32)
             }
             Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
                 open.micro += 1;
                 Next::Sequences(self.plan.tasks(self.rows_of(&open, open.micro)) as u32)
             }
+            // The sum over the ranks comes first.
+            Task::Gradient(_) if !self.shares.is_alone() => Next::Complete,
             Task::Gradient(_) => {
+                let micros = std::mem::take(&mut open.micros);
+                open.outcome.add(0, 0, &micros);
+                open.micros = micros;
                 let squares = self.states.iter().map(|state| state.borrow().squares);
-                open.outcome.grad_norm = squares.sum::<f64>().sqrt();
-                open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
-                if open.outcome.non_finite().is_some() {
-                    let bad = self.states.iter().find(|state| !state.borrow().squares.is_finite());
-                    let sphere = bad.map(|state| state.borrow().computed_by);
-                    open.outcome.bad_sphere = open.outcome.bad_sphere.or(sphere);
-                    return Next::Complete;
+                if self.decide_open(&mut open, squares) {
+                    return Next::Updates(self.tiles.len() as u32);
                 }
-                Next::Updates(self.tiles.len() as u32)
+                let bad = self.states.iter().find(|state| !state.borrow().squares.is_finite());
+                let sphere = bad.map(|state| state.borrow().computed_by);
+                open.outcome.bad_sphere = open.outcome.bad_sphere.or(sphere);
+                Next::Complete
             }
             Task::Losses(_) => {
                 open.outcome.loss_sum += self.sum_losses(self.rows_of(&open, 0));
                 Next::Complete
             }
-            Task::Update(_) => Next::Complete,
+            Task::Update(_) | Task::Sum(_) | Task::Adopt(_) => Next::Complete,
         }
     }
 
-    /// The moments of every tile, in tile order: calls `visit` with the tile's ranges' moments.
-    pub(super) fn visit_moments(&self, mut visit: impl FnMut(&Tile, &[f32], &[f32])) {
-        for (tile, state) in self.tiles.iter().zip(&self.states) {
-            let state = state.borrow();
-            visit(tile, &state.m, &state.v);
-        }
+    /// Takes the squares of all tiles, in their order; whether the step is to change the parameters.
+    fn decide_open(&self, open: &mut Open, squares: impl Iterator<Item = f64>) -> bool {
+        open.outcome.grad_norm = squares.sum::<f64>().sqrt();
+        open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
+        open.outcome.non_finite().is_none()
     }
 
-    /// Sets the moments of every tile, from vectors as long as the parameters.
+    /// What this rank's micro-batches gave, after its last phase B.
+    pub(super) fn micros(&self) -> Vec<MicroBatch> {
+        self.open.borrow().micros.clone()
+    }
+
+    /// The step's outcome so far.
+    pub(super) fn outcome(&self) -> Outcome {
+        self.open.borrow().outcome
+    }
+
+    /// Takes the outcome over all ranks; whether the step is to change the parameters.
+    pub(super) fn decide(&self, outcome: Outcome) -> bool {
+        let mut open = self.open.borrow_mut();
+        open.outcome = outcome;
+        open.clip = clip_factor(outcome.grad_norm, self.plan.clip);
+        outcome.non_finite().is_none()
+    }
+
+    /// The tiles.
+    pub(super) fn tiles(&self) -> &[Tile] {
+        &self.tiles
+    }
+
+    /// Sets the moments of the tiles that this rank owns, from vectors as long as the parameters.
     pub(super) fn set_moments(&self, m: &[f32], v: &[f32]) {
-        for (tile, state) in self.tiles.iter().zip(&self.states) {
-            let mut state = state.borrow_mut();
-            let mut at = 0;
-            for range in tile.ranges(&self.plan.config) {
-                let part = at..at + range.len();
-                at = part.end;
-                state.m[part.clone()].copy_from_slice(&m[range.clone()]);
-                state.v[part].copy_from_slice(&v[range]);
-            }
+        for tile in self.shares.owned(self.shares.rank()) {
+            let mut state = self.states[tile].borrow_mut();
+            self.gather(tile, m, &mut state.m);
+            self.gather(tile, v, &mut state.v);
+        }
+    }
+
+    /// A tile's part of a vector as long as the parameters.
+    pub(super) fn gather(&self, tile: usize, all: &[f32], part: &mut [f32]) {
+        let mut at = 0;
+        for range in self.tiles[tile].ranges(&self.plan.config) {
+            let here = at..at + range.len();
+            at = here.end;
+            part[here].copy_from_slice(&all[range]);
         }
     }
 
@@ -293,19 +354,37 @@ impl Work {
     fn gradient(&self, tile: usize, leaf: usize, scratch: &mut Scratch) {
         let open = self.open.borrow();
         let tasks = self.plan.tasks(self.rows_of(&open, open.micro));
-        let last = open.micro + 1 == self.micro_batches(&open);
+        let is_last = open.micro + 1 == self.micro_batches(&open);
         let mut state = self.states[tile].borrow_mut();
         let slots = self.slots[..tasks].iter().map(read_slot);
         let grad = state.gradient_mut();
         weight_gradient(&self.plan.config, &self.tiles[tile], slots, grad, scratch);
-        state.fold(self.plan.isa, last);
         state.computed_by = leaf;
+        if self.shares.is_alone() {
+            state.fold(is_last);
+            if is_last {
+                state.square(self.plan.isa);
+            }
+            return;
+        }
+        let global = self.shares.block(self.shares.rank()).start + open.micro;
+        let node = self.shares.node_of(global);
+        let completes = global + 1 == self.shares.nodes()[node].span.end;
+        state.fold(completes);
+        if completes {
+            state.keep(node);
+        }
+        drop(state);
+        if is_last && self.shares.owner(tile) != self.shares.rank() {
+            self.ready.raise(tile);
+        }
     }
 
     #[expect(unsafe_code, reason = "the task owns its tile of the shared weights")]
     fn update(&self, tile: usize) {
         let open = self.open.borrow();
         let mut state = self.states[tile].borrow_mut();
+        let number = tile;
         let tile = &self.tiles[tile];
         let update =
             Update { lr: open.job.lr, clip: open.clip, step: open.job.step, decay: tile.decays() };
@@ -318,11 +397,39 @@ impl Work {
             // tiles are disjoint, and the phase was opened by phase B's last arriver, so no task
             // reads the weights now.
             let params = unsafe { self.params.tile(range.clone()) };
-            let (grad, m, v) = (&grad[part.clone()], &mut m[part.clone()], &mut v[part]);
+            let (grad, m, v) = (&mut grad[part.clone()], &mut m[part.clone()], &mut v[part]);
             self.plan.adamw.update(self.plan.isa, &update, params, grad, m, v);
+            if !self.shares.is_alone() {
+                // From here they go to the other ranks.
+                grad.copy_from_slice(params);
+            }
             // A matrix is one range, and its values are in the cache now.
             for part in tile.panels(&self.plan.config) {
                 debug_assert_eq!(part.source(), range, "a panel of other parameters");
+                // SAFETY: as above; the parts of the panels are the tiles' as the parameters are.
+                part.write(unsafe { self.panels.tile(part.range()) }, params);
+            }
+        }
+        drop(state);
+        if !self.shares.is_alone() {
+            self.ready.raise(number);
+        }
+    }
+
+    /// Takes a tile's parameters as they came from its owner.
+    #[expect(unsafe_code, reason = "the task owns its tile of the shared weights")]
+    fn adopt(&self, tile: usize) {
+        let mut state = self.states[tile].borrow_mut();
+        let tile = &self.tiles[tile];
+        let mut at = 0;
+        for range in tile.ranges(&self.plan.config) {
+            let part = at..at + range.len();
+            at = part.end;
+            // SAFETY: as in `update`: this is the tile's one task (its state is borrowed mutably), and
+            // this phase, which the control thread opens after the update, has no reader.
+            let params = unsafe { self.params.tile(range) };
+            params.copy_from_slice(&state.gradient_mut()[part]);
+            for part in tile.panels(&self.plan.config) {
                 // SAFETY: as above; the parts of the panels are the tiles' as the parameters are.
                 part.write(unsafe { self.panels.tile(part.range()) }, params);
             }
@@ -360,63 +467,8 @@ impl Work {
     }
 }
 
-/// The documents of a row, each from its `separator` on.
-pub(crate) fn documents(
-    separator: Option<u32>,
-    row: Sequence<'_>,
-) -> impl Iterator<Item = Sequence<'_>> + use<'_> {
-    let mut rest = Some(row);
-    std::iter::from_fn(move || {
-        let (inputs, targets) = rest.take()?;
-        let Some(end) = (1..inputs.len()).find(|&i| Some(inputs[i]) == separator) else {
-            return Some((inputs, targets));
-        };
-        rest = Some((&inputs[end..], &targets[end..]));
-        Some((&inputs[..end], &targets[..end]))
-    })
-}
-
-/// What a phase's last arriver does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    Sequences(u32),
-    Gradients(u32),
-    Updates(u32),
-    Complete,
-}
-
-impl Next {
-    /// The tasks of the phase to open; `None` when the step is complete.
-    pub(super) fn tasks(self) -> Option<impl ExactSizeIterator<Item = Task>> {
-        let (count, task): (u32, fn(u32) -> Task) = match self {
-            Next::Sequences(n) => (n, Task::Sequences),
-            Next::Gradients(n) => (n, Task::Gradient),
-            Next::Updates(n) => (n, Task::Update),
-            Next::Complete => return None,
-        };
-        Some((0..count).map(task))
-    }
-}
-
 #[expect(unsafe_code, reason = "phase B reads what phase A wrote")]
 fn read_slot(slot: &Phased<Slot>) -> &Slot {
     // SAFETY: called by tasks of phase B, in which nobody writes a slot.
     unsafe { slot.read() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_falls_into_documents_that_begin_with_a_separator() {
-        let parts = |separator, row: &[u32]| -> Vec<usize> {
-            documents(separator, (row, row)).map(|(inputs, _)| inputs.len()).collect()
-        };
-        assert_eq!(parts(Some(0), &[0, 1, 2, 0, 0, 3]), [3, 1, 2]);
-        assert_eq!(parts(Some(0), &[1, 2, 0]), [2, 1]);
-        assert_eq!(parts(Some(9), &[1, 2, 0]), [3]);
-        assert_eq!(parts(None, &[0, 0]), [2]);
-        assert_eq!(parts(Some(0), &[]), [0]);
-    }
 }

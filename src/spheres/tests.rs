@@ -228,3 +228,201 @@ fn documents_that_are_kept_apart_give_the_same_bits_on_any_number_of_spheres() {
     }
     assert!(run_with(Plan { separator: None, ..plan }, 1, None, 3, separated).0 != one);
 }
+
+/// What the ranks of a run gave.
+struct Ranked {
+    bits: Vec<u32>,
+    moments: Vec<u32>,
+    outcomes: Vec<Outcome>,
+    counts: Vec<RankCount>,
+}
+
+/// A run of `steps` from the moments `m` and `v` on, on ranks that are threads with spheres of their own.
+fn run_ranks(plan: Plan, ranks: usize, leaves: usize, steps: std::ops::Range<u64>) -> Ranked {
+    let params = Layout::new(&plan.config).init(7);
+    run_ranks_from(plan, (ranks, leaves), steps, params, None)
+}
+
+fn run_ranks_from(
+    plan: Plan,
+    (ranks, leaves): (usize, usize),
+    steps: std::ops::Range<u64>,
+    params: Vec<f32>,
+    moments: Option<Vec<f32>>,
+) -> Ranked {
+    let mut links = crate::ranks::tests::local(ranks).into_iter();
+    let first = links.next().unwrap();
+    std::thread::scope(|scope| {
+        for mut link in links {
+            scope.spawn(move || {
+                let mut start = Start::receive(&mut link).unwrap().unwrap();
+                assert_eq!(start.plan.config, plan.config);
+                let params = std::mem::take(&mut start.params);
+                with_link(Box::new(link), start.plan, params, leaves, |spheres| {
+                    spheres.take_moments(&start);
+                    assert!(spheres.serve());
+                });
+            });
+        }
+        let mut outcomes = Vec::new();
+        let mut after = Vec::new();
+        let mut counts = Vec::new();
+        let spheres = with_link(Box::new(first), plan, params, leaves, |spheres| {
+            if let Some(moments) = &moments {
+                spheres.set_moments(moments, moments);
+            }
+            spheres.begin_run(moments.as_ref().map(|m| (&m[..], &m[..])));
+            for step in steps {
+                let mut job = job(&plan, step);
+                spheres.begin(&mut job);
+                outcomes.push(spheres.wait(&mut job).unwrap());
+            }
+            spheres.visit_moments(|_, m, v| after.extend(m.iter().chain(v).map(|x| x.to_bits())));
+            counts = spheres.dismiss();
+        });
+        let bits = spheres.with_params(|p| p.iter().map(|v| v.to_bits()).collect());
+        Ranked { bits, moments: after, outcomes, counts }
+    })
+}
+
+/// One rank's spheres on threads, while `go` uses them.
+fn with_link(
+    link: Box<dyn Link>,
+    plan: Plan,
+    params: Vec<f32>,
+    leaves: usize,
+    go: impl FnOnce(&mut Spheres),
+) -> Spheres {
+    let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
+    let (mut spheres, bodies) =
+        spheres_of(Some(link), plan, params, (leaves, None), control.clone(), shutdown.clone());
+    shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
+    let mut crew = Crew::new(shutdown);
+    for mut body in bodies {
+        let run = move |seat: &Seat| {
+            body.run(seat);
+            Ok(())
+        };
+        crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
+    }
+    go(&mut spheres);
+    let panels_follow =
+        |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
+    assert!(spheres.with_weights(panels_follow), "panels of other parameters");
+    spheres.close();
+    crew.join().unwrap();
+    spheres
+}
+
+#[test]
+fn any_ranks_and_spheres_write_the_bits_and_give_the_outcomes_of_one() {
+    let _quiet = quiet();
+    for micro_batches in [5, 8] {
+        let plan = plan(2, micro_batches);
+        let one = run_ranks(plan, 1, 1, 1..4);
+        assert!(one.bits == run(plan, 1, None, 3).0, "a rank alone is no other");
+        for (ranks, leaves) in [(1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 2)] {
+            let other = run_ranks(plan, ranks, leaves, 1..4);
+            let what = format!("{micro_batches} micro-batches on {ranks} x {leaves}");
+            assert!(other.bits == one.bits, "the bits of {what}");
+            assert!(other.moments == one.moments, "the moments of {what}");
+            assert_eq!(other.outcomes, one.outcomes, "{what}");
+            if ranks == 1 {
+                assert_eq!(other.counts, [], "{what}: there are no ranks");
+                continue;
+            }
+            let shares: usize = other.counts.iter().map(|count| count.micro_batches).sum();
+            let owned: usize = other.counts.iter().map(|count| count.parameters).sum();
+            assert_eq!((other.counts.len(), shares), (ranks, micro_batches), "{what}");
+            assert_eq!(owned, one.bits.len(), "each parameter has one owner");
+            assert!(other.counts.iter().all(|count| count.sent_bytes > 0));
+        }
+    }
+}
+
+#[test]
+fn ranks_go_on_from_moments_as_one_does() {
+    let _quiet = quiet();
+    let plan = plan(2, 4);
+    let layout = Layout::new(&plan.config);
+    let moments: Vec<f32> = (0..layout.len()).map(|i| (i % 17) as f32 * 1e-3).collect();
+    let go = |ranks| run_ranks_from(plan, (ranks, 1), 3..5, layout.init(9), Some(moments.clone()));
+    let one = go(1);
+    for ranks in [2, 3, 4] {
+        let other = go(ranks);
+        assert!(other.bits == one.bits && other.moments == one.moments, "{ranks} ranks");
+    }
+    assert!(one.bits != run_ranks_from(plan, (1, 1), 3..5, layout.init(9), None).bits);
+}
+
+#[test]
+fn a_step_whose_loss_is_no_number_changes_nothing_on_any_rank_and_names_the_place() {
+    let _planted = plant("", 1, 2, Fault::NotANumber);
+    let plan = plan(2, 4);
+    for ranks in [1, 2, 4] {
+        let ranked = run_ranks(plan, ranks, 1, 1..4);
+        let outcome = ranked.outcomes[1];
+        assert_eq!(outcome.non_finite(), Some("loss"));
+        assert_eq!(outcome.bad_sequence, Some((0, 1)), "the first of them");
+        assert_eq!((outcome.bad_sphere, outcome.bad_rank), (Some(0), 0));
+        assert_eq!(ranked.outcomes[0].non_finite(), None);
+        assert_eq!(ranked.outcomes[2].non_finite(), None, "it goes on");
+        assert!(ranked.bits == run_ranks(plan, 1, 1, 1..4).bits, "{ranks} ranks");
+    }
+}
+
+#[test]
+fn validations_are_shared_out_and_come_back_in_order() {
+    let _quiet = quiet();
+    let plan = plan(2, 3);
+    let jobs = || -> Vec<Job> {
+        let of = |step| {
+            let mut job = job(&plan, step);
+            job.inputs.truncate(2 * plan.config.context);
+            job.targets.truncate(2 * plan.config.context);
+            job
+        };
+        (1..=3).map(of).collect()
+    };
+    let evaluate = |ranks: usize| {
+        let mut links = crate::ranks::tests::local(ranks).into_iter();
+        let first = links.next().unwrap();
+        std::thread::scope(|scope| {
+            for mut link in links {
+                scope.spawn(move || {
+                    let mut start = Start::receive(&mut link).unwrap().unwrap();
+                    let params = std::mem::take(&mut start.params);
+                    with_link(Box::new(link), start.plan, params, 1, |s| assert!(s.serve()));
+                });
+            }
+            let mut outcomes = Vec::new();
+            let params = Layout::new(&plan.config).init(7);
+            with_link(Box::new(first), plan, params, 1, |spheres| {
+                spheres.begin_run(None);
+                for jobs in jobs().chunks_mut(ranks) {
+                    outcomes.extend(spheres.evaluate(jobs).unwrap());
+                }
+                spheres.dismiss();
+            });
+            outcomes
+        })
+    };
+    let one = evaluate(1);
+    assert_eq!(one.len(), 3);
+    assert!(one[0] != one[1] && one[1] != one[2], "jobs that differ");
+    for ranks in [2, 3] {
+        assert_eq!(evaluate(ranks), one, "{ranks} ranks");
+    }
+}
+
+#[test]
+fn ranks_that_are_not_needed_are_dismissed() {
+    let mut links = crate::ranks::tests::local(3);
+    std::thread::scope(|scope| {
+        let mut first = links.remove(0);
+        for mut link in links {
+            scope.spawn(move || assert!(Start::receive(&mut link).unwrap().is_none()));
+        }
+        dismiss(&mut first);
+    });
+}

@@ -11,9 +11,10 @@ use crate::corpus::Skipped;
 use crate::corpus::tokenizer::Tokenizer;
 use crate::error::Error;
 use crate::model::{Config, Isa, Layout, Scratch, Slot, forward_logits};
+use crate::report::summary::RankReport;
 use crate::report::summary::{CorpusReport, InvalidText, SkippedFile};
 use crate::report::{Observer, RunReport};
-use crate::spheres::Spheres;
+use crate::spheres::{RankCount, Spheres};
 
 /// Tokens of the sample that a run prints.
 const SAMPLE_TOKENS: usize = 160;
@@ -23,18 +24,19 @@ const SAMPLE_TEMPERATURE: f32 = 0.8;
 pub(super) fn finish(
     options: &Options,
     folder: &RunFolder,
-    trained: Trained,
+    mut trained: Trained,
     mut results: Results,
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
     let state =
         results.standing(options).to_state(options, &trained.digests, Isa::detect()?.name());
-    let Trained { spheres, config, tokenizer, .. } = &trained;
+    let Trained { spheres, config, tokenizer, .. } = &mut trained;
     let written = snapshot::write(folder.path(), spheres, config, tokenizer, &state)?;
     let mut report = results.report(config);
+    report.ranks = spheres.dismiss().into_iter().map(rank_report).collect();
     report.weights_sha256 = written.sha256;
     report.interrupted = trained.end == End::Interrupted;
-    report.parameters = Layout::new(config).parameters();
+    report.parameters = Layout::new(&trained.config).parameters();
     losses(&mut report, &trained, &results, options.paths.is_empty());
     report.corpus = corpus(&trained);
     report.peak_memory_bytes = peak_memory();
@@ -45,6 +47,20 @@ pub(super) fn finish(
         observer.sample(&sample(model, SAMPLE_TOKENS, options.seed)?);
     }
     Ok(report)
+}
+
+fn rank_report(count: RankCount) -> RankReport {
+    RankReport {
+        rank: count.rank,
+        host: count.host,
+        spheres: count.spheres,
+        micro_batches: count.micro_batches,
+        parameters: count.parameters,
+        tasks: count.tasks,
+        busy_seconds: count.busy_seconds,
+        waited_seconds: count.waited_seconds,
+        sent_bytes: count.sent_bytes,
+    }
 }
 
 fn losses(report: &mut RunReport, trained: &Trained, results: &Results, built_in: bool) {

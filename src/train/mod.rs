@@ -28,6 +28,7 @@ pub mod options;
 mod outcome;
 pub mod page;
 mod ranges;
+mod ranks;
 mod receive;
 mod records;
 mod resume;
@@ -51,4 +52,5 @@ mod weights;
 
 pub use cancel::Cancel;
 pub use options::Options;
+pub use ranks::{run_among, verdict_of};
 pub use run::run;

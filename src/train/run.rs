@@ -7,6 +7,7 @@ use super::lines::Line;
 use super::model::Model;
 use super::options::Options;
 use super::outcome::Results;
+use super::ranks::{self, Held};
 use super::receive::{Received, receive, unfinished};
 use super::records::Records;
 use super::resume::{Begin, Resumed, Search};
@@ -70,11 +71,23 @@ pub fn run(
     cancel: &Cancel,
     observer: &mut dyn Observer,
 ) -> Result<RunReport, Error> {
+    run_with(options, cancel, observer, None)
+}
+
+/// [`run`] as rank 0, with the others over `link`.
+pub(super) fn run_with(
+    options: &Options,
+    cancel: &Cancel,
+    observer: &mut dyn Observer,
+    link: Option<Held>,
+) -> Result<RunReport, Error> {
     let _member = census::Member::enter();
     init::check_out(options)?;
     let (options, init) = init::settle(options)?;
     let options = &options;
     options.validate()?;
+    let ranks = link.as_ref().map(Held::ranks);
+    ranks::check(options, ranks)?;
     let isa = Isa::detect()?;
     let spec: TokenizerSpec = options.tokenizer.parse()?;
     let (mut source, given) = inputs::text(options, &spec)?;
@@ -92,7 +105,7 @@ pub fn run(
     let results = Results::new(options, isa);
     let mut log = RunLog::new(out, options.resume, options.steps, observer);
     let observer = &mut log;
-    observer.plan(&plan_text(options, isa, endpoint.as_ref()));
+    observer.plan(&plan_text(options, isa, endpoint.as_ref(), ranks));
     let begin = if options.resume {
         Search { out, checkpoints: &mut checkpoints, options, digests: &digests, isa, observer }
             .begin()?
@@ -122,6 +135,7 @@ pub fn run(
         publisher,
         checkpoints,
         results,
+        link,
     };
     let report = begun.train(&folder, cancel, &tracer, observer);
     tracer.close(observer);
@@ -144,6 +158,7 @@ struct Begun<'a> {
     publisher: Option<Publisher>,
     checkpoints: Checkpoints,
     results: Results,
+    link: Option<Held>,
 }
 
 impl Begun<'_> {
@@ -156,7 +171,7 @@ impl Begun<'_> {
         observer: &mut dyn Observer,
     ) -> Result<RunReport, Error> {
         let Begun { options, isa, spec, source, given, digests, init, resumed, .. } = self;
-        let Begun { publisher, mut checkpoints, mut results, .. } = self;
+        let Begun { publisher, mut checkpoints, mut results, link, .. } = self;
         let step = resumed.as_ref().map(|resumed| resumed.standing.step);
         let mut records = Records::new(folder.path(), options, step, publisher, observer);
         let corpus = match given {
@@ -164,7 +179,9 @@ impl Begun<'_> {
             Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
         };
         let first = First::new(resumed.as_deref(), init.as_ref());
-        let mut training = Training::start(options, isa, (corpus, digests), first, cancel, tracer)?;
+        let link = link.map(Held::into_link);
+        let mut training =
+            Training::start(options, isa, (corpus, digests), first, (cancel, tracer), link)?;
         drop(init);
         if let Some(resumed) = resumed {
             results.restore(&resumed.standing);
@@ -201,7 +218,12 @@ pub(super) enum Corpus {
     },
 }
 
-fn plan_text(options: &Options, isa: Isa, endpoint: Option<&Endpoint>) -> String {
+fn plan_text(
+    options: &Options,
+    isa: Isa,
+    endpoint: Option<&Endpoint>,
+    ranks: Option<usize>,
+) -> String {
     let text = if options.paths.is_empty() {
         format!("built-in stories, {}", units::bytes(options.story_bytes))
     } else {
@@ -215,9 +237,10 @@ fn plan_text(options: &Options, isa: Isa, endpoint: Option<&Endpoint>) -> String
     let shown = endpoint.map_or_else(String::new, |endpoint| {
         format!("\nprometheus http://{}/metrics", endpoint.address())
     });
+    let ranks = ranks.map_or_else(String::new, |ranks| format!("\nranks      {ranks}"));
     format!(
         "text       {text}{begun}\ntokenizer  {}, on {} threads\nmodel      {} layers, {} heads, width {}, \
-         context {}\nsteps      {} of {} x {} sequences\nspheres    {} on {} cores, {} kernels\noutput     {}{shown}",
+         context {}\nsteps      {} of {} x {} sequences{ranks}\nspheres    {} on {} cores, {} kernels\noutput     {}{shown}",
         options.tokenizer,
         options.tokenizers,
         options.layers,

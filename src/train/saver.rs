@@ -47,7 +47,7 @@ impl Saver<'_> {
     /// goes on: what cannot be saved now may be later.
     pub(super) fn save(
         &mut self,
-        training: &Training<'_>,
+        training: &mut Training<'_>,
         results: &mut Results,
         observer: &mut dyn Observer,
     ) {

@@ -14,7 +14,7 @@ use crate::spheres::Spheres;
 /// Saves the model of a run of which no step is open into `folder`, which exists.
 pub(super) fn write(
     folder: &Path,
-    spheres: &Spheres,
+    spheres: &mut Spheres,
     config: &Config,
     tokenizer: &Tokenizer,
     state: &RunState,

@@ -27,8 +27,9 @@ use crate::engine::shutdown::Wake;
 use crate::error::Error;
 use crate::model::adamw::AdamW;
 use crate::model::{Config, Isa, Layout};
+use crate::ranks::Link;
 use crate::report::Observer;
-use crate::spheres::{Job, Outcome, Plan, Spheres, spheres};
+use crate::spheres::{Job, Outcome, Plan, Spheres, spheres_of};
 use crate::sync::Arc;
 use std::time::Instant;
 
@@ -85,8 +86,8 @@ impl<'a> Training<'a> {
         isa: Isa,
         (corpus, digests): (Corpus, Digests),
         first: First<'_>,
-        cancel: &Cancel,
-        tracer: &'a Tracer,
+        (cancel, tracer): (&Cancel, &'a Tracer),
+        link: Option<Box<dyn Link>>,
     ) -> Result<Self, Error> {
         let mut line = Line::new(cancel.control());
         let (tokenizing, tokenizer) = match corpus {
@@ -124,7 +125,7 @@ impl<'a> Training<'a> {
             // The ring was made with room for all of them.
             let _ = back.try_send(buffer);
         }
-        let spheres = computing(&mut line, options, plan, numbers, cancel);
+        let spheres = computing(&mut line, options, (plan, link), numbers, cancel);
         let crew = Some(line.start(tracer)?);
         let (feeds, back, totals) = (Some(feeds), Some(back), None);
         Ok(Training {
@@ -152,7 +153,7 @@ impl<'a> Training<'a> {
         results: &mut Results,
         observer: &mut dyn Observer,
     ) -> Result<End, Error> {
-        let mut job = Job::default();
+        let (mut job, mut round) = (Job::default(), Round::default());
         let mut clock = StepClock::start();
         let mut validation = Outcome::default();
         let mut saver = Saver { checkpoints, options, last: Instant::now(), asked: false };
@@ -177,11 +178,13 @@ impl<'a> Training<'a> {
                 }
                 Received::Item(Feed::Validate { sequences, last, is_final }) => {
                     let begun = self.tracer.now();
-                    let outcome = self.validate(&mut job, sequences)?;
+                    let outcomes = self.validate(&mut round, sequences, last)?;
                     self.tracer.span(begun, &tracer::VALIDATE, results.steps());
                     self.tracer.take();
-                    validation.loss_sum += outcome.loss_sum;
-                    validation.targets += outcome.targets;
+                    for outcome in outcomes {
+                        validation.loss_sum += outcome.loss_sum;
+                        validation.targets += outcome.targets;
+                    }
                     if last {
                         let seconds = clock.lap();
                         results.validation(&std::mem::take(&mut validation), is_final, seconds);
@@ -281,20 +284,36 @@ impl<'a> Training<'a> {
                 );
                 if let Some(sphere) = outcome.bad_sphere {
                     at += &format!(", on sphere {sphere}");
+                    if self.spheres.ranks() > 1 {
+                        at += &format!(" of rank {}", outcome.bad_rank);
+                    }
                 }
                 Err(Error::NonFinite { what, step, at })
             }
         }
     }
 
-    fn validate(&mut self, job: &mut Job, sequences: Sequences) -> Result<Outcome, Error> {
+    /// Evaluates sequences: at once, or with other ranks when each has some or these are the `last`. The
+    /// outcomes of what has now been evaluated, in order.
+    fn validate(
+        &mut self,
+        round: &mut Round,
+        sequences: Sequences,
+        last: bool,
+    ) -> Result<Vec<Outcome>, Error> {
         if sequences.is_empty() {
-            self.load(job, sequences);
-            return Ok(Outcome::default());
+            self.load(&mut Job::default(), sequences);
+        } else {
+            self.load(round.next(), sequences);
         }
-        self.load(job, sequences);
-        self.spheres.begin_evaluation(job);
-        self.wait(job)
+        if !last && round.used < self.spheres.ranks() {
+            return Ok(Vec::new());
+        }
+        let outcomes = self.spheres.evaluate(round.take());
+        match outcomes {
+            Some(outcomes) => Ok(outcomes),
+            None => self.stopped(),
+        }
     }
 
     /// Copies the sequences into the job, and sends their buffer back to the batcher.
@@ -311,9 +330,14 @@ impl<'a> Training<'a> {
     }
 
     fn wait(&mut self, job: &mut Job) -> Result<Outcome, Error> {
-        if let Some(outcome) = self.spheres.wait(job) {
-            return Ok(outcome);
+        match self.spheres.wait(job) {
+            Some(outcome) => Ok(outcome),
+            None => self.stopped(),
         }
+    }
+
+    /// The error of spheres that were stopped.
+    fn stopped<T>(&mut self) -> Result<T, Error> {
         self.stop()?;
         Err(unfinished("a sphere"))
     }
@@ -389,6 +413,30 @@ impl<'a> Training<'a> {
     }
 }
 
+/// Sequences that are validated together, a job for each rank.
+#[derive(Debug, Default)]
+struct Round {
+    jobs: Vec<Job>,
+    used: usize,
+}
+
+impl Round {
+    /// The next job to fill.
+    fn next(&mut self) -> &mut Job {
+        if self.used == self.jobs.len() {
+            self.jobs.push(Job::default());
+        }
+        self.used += 1;
+        &mut self.jobs[self.used - 1]
+    }
+
+    /// Those that are filled; the round is then empty.
+    fn take(&mut self) -> &mut [Job] {
+        let used = std::mem::take(&mut self.used);
+        &mut self.jobs[..used]
+    }
+}
+
 /// Where a run's first weights come from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct First<'a> {
@@ -451,15 +499,17 @@ fn menu(options: &Options, resumed: Option<&Resumed>, roads: u32) -> Menu {
 fn computing(
     line: &mut Line,
     options: &Options,
-    plan: Plan,
+    (plan, link): (Plan, Option<Box<dyn Link>>),
     (params, moments): Begun,
     cancel: &Cancel,
 ) -> Spheres {
     let (control, shutdown) = (cancel.control().clone(), line.shutdown().clone());
-    let (spheres, leaves) = spheres(plan, params, options.spheres, None, control, shutdown);
-    if let Some((m, v)) = moments {
-        spheres.set_moments(&m, &v);
+    let (mut spheres, leaves) =
+        spheres_of(link, plan, params, (options.spheres, None), control, shutdown);
+    if let Some((m, v)) = &moments {
+        spheres.set_moments(m, v);
     }
+    spheres.begin_run(moments.as_ref().map(|(m, v)| (&m[..], &v[..])));
     line.wakes(Wake::Pool(spheres.pool()));
     for mut sphere in leaves {
         let id = sphere.id();
