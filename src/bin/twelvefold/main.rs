@@ -3,6 +3,8 @@
 //! The command line only; what it does stands in the library. Exit codes: 0 done, 1 failed, 2 a setting was
 //! refused, 130 stopped by Ctrl-C or SIGTERM.
 
+#[cfg(feature = "mpi")]
+mod among;
 mod arguments;
 mod look;
 mod model;
@@ -20,9 +22,15 @@ use twelvefold::cli::{code_of, complain, guard_maps, say};
 
 fn main() -> ExitCode {
     let mut command = Arguments::command().mut_subcommand("train", from_environment);
-    let matches = command.clone().get_matches();
-    let parsed =
-        Arguments::from_arg_matches(&matches).unwrap_or_else(|e| e.format(&mut command).exit());
+    let parsed = command.clone().try_get_matches().and_then(|matches| {
+        let parsed = Arguments::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+        Ok((parsed, matches))
+    });
+    #[cfg(feature = "mpi")]
+    if among::is_meant() {
+        return among::main(parsed);
+    }
+    let (parsed, matches) = parsed.unwrap_or_else(|e| e.exit());
     // What a training run says, it says while it goes.
     let done = match parsed.command {
         Command::Train(train) => training::run(train, matches.subcommand_matches("train")),
