@@ -40,6 +40,7 @@ const UNSAFE: &[&str] = &[
     "model/gemm/kernel.rs",
     "model/gemm/lanes.rs",
     "model/isa.rs",
+    "ranks/mpi.rs",
     "spheres/shared.rs",
     "spheres/step.rs",
     "sync/deque.rs",
