@@ -11,7 +11,7 @@ mod watchdog;
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Output};
-use twelvefold::ranks::mpi::{Mpi, is_launched};
+use twelvefold::ranks::mpi::{Mpi, abort_if_open, is_launched};
 use twelvefold::ranks::{Done, Key, Link, Patience, Words};
 use watchdog::watchdog;
 
@@ -55,7 +55,10 @@ const TESTS: [(&str, fn()); 8] = [
     }),
     ("a_panic_or_a_drop_with_messages_under_way_ends_the_job", || {
         ends_badly("panic", "the last rank fell over");
-        ends_badly("drop", "");
+        for output in ends_badly("drop", "") {
+            assert!(String::from_utf8_lossy(&output.stdout).contains("the link is gone"));
+            assert_eq!(output.status.code(), Some(9));
+        }
     }),
 ];
 
@@ -336,9 +339,12 @@ fn panic(mut link: Mpi) {
     finish(link, 2);
 }
 
-/// The last rank leaves, as after an error that it has told.
+/// The last rank leaves, as after an error that it tells of before it ends the job.
 fn give_up(mut link: Mpi) {
     if wait_in_vain(&mut link) != link.rank() {
         finish(&mut link, 2);
     }
+    drop(link);
+    println!("the link is gone");
+    abort_if_open(9);
 }

@@ -11,9 +11,9 @@
 //!
 //! MPI moves messages on only while it is called, by the receiver and for large messages by both sides.
 //! A message that is larger than its room, and every error that MPI finds, ends the job
-//! (`MPI_ERRORS_ARE_FATAL`). So does an `Mpi` that is dropped while messages are under way or in a panic:
-//! the others wait for what will not come. Otherwise its drop ends MPI, in which it waits for the drops of
-//! the others.
+//! (`MPI_ERRORS_ARE_FATAL`). So does an `Mpi` that is dropped in a panic: the others wait for what will not
+//! come. One that is dropped while messages are under way leaves that to [`abort_if_open`], so that the
+//! reason can be told before. Otherwise its drop ends MPI, in which it waits for the drops of the others.
 //!
 //! Two receives with one sender and tag take their messages in the order in which both were begun; the
 //! second may be done first, where its message is the smaller one.
@@ -47,6 +47,18 @@ const TAGS: u32 = 1 << 16;
 pub fn is_launched() -> bool {
     let signs = ["OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK"];
     signs.iter().any(|sign| std::env::var_os(sign).is_some())
+}
+
+/// Ends the processes of all ranks where this one has joined them and its link was dropped with messages
+/// under way: after an error in the middle of something, of which the caller has told.
+///
+/// ```
+/// twelvefold::ranks::mpi::abort_if_open(1); // Nobody has joined.
+/// ```
+pub fn abort_if_open(code: u8) {
+    if environment::is_initialized() && !environment::is_finalized() {
+        SimpleCommunicator::world().abort(c_int::from(code))
+    }
 }
 
 /// One rank's end of the ties of an MPI job.
@@ -93,8 +105,8 @@ pub struct Mpi {
     indices: Vec<c_int>,
     statuses: Vec<MaybeUninit<ffi::MPI_Status>>,
     done: VecDeque<Done>,
-    /// Its drop is the end of MPI, after that of `Mpi` itself.
-    _universe: environment::Universe,
+    /// Its drop is the end of MPI; none once that is left to [`abort_if_open`].
+    universe: Option<environment::Universe>,
 }
 
 /// A message under way. MPI reads or writes its buffer until the request is done.
@@ -148,7 +160,7 @@ impl Mpi {
             indices: Vec::new(),
             statuses: Vec::new(),
             done: VecDeque::new(),
-            _universe: universe,
+            universe: Some(universe),
         })
     }
 
@@ -158,7 +170,7 @@ impl Mpi {
         let buffer = words.as_ptr().cast::<c_void>();
         let mut request = no_request();
         // SAFETY: `buffer` holds `count` words. `messages` keeps its `Rc`, through which nobody writes,
-        // until `look` has seen the request done; if that never comes, the drop ends the process.
+        // until `look` has seen the request done; if that never comes, the drop leaks it.
         let code = unsafe {
             ffi::MPI_Isend(buffer, count, word(), to, tag, self.communicator, &raw mut request)
         };
@@ -268,7 +280,7 @@ impl Link for Mpi {
         let buffer = room.as_mut_ptr().cast::<c_void>();
         let mut request = no_request();
         // SAFETY: `buffer` has `count` words, which `room` owns. `messages` keeps it, untouched, until
-        // `look` has seen the request done; if that never comes, the drop ends the process.
+        // `look` has seen the request done; if that never comes, the drop leaks it.
         let code = unsafe {
             ffi::MPI_Irecv(buffer, count, word(), peer, tag, self.communicator, &raw mut request)
         };
@@ -297,7 +309,12 @@ impl Drop for Mpi {
             self.abort(101);
         }
         if !self.requests.is_empty() {
-            self.abort(1);
+            // MPI may still use the buffers, and ends with the process only: `abort_if_open`.
+            std::mem::take(&mut self.messages).leak();
+            if let Some(universe) = self.universe.take() {
+                Box::leak(Box::new(universe));
+            }
+            return;
         }
         // SAFETY: the duplicate that `join` made, with no message under way. It is not used again.
         let code = unsafe { ffi::MPI_Comm_free(&raw mut self.communicator) };

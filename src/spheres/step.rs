@@ -200,7 +200,12 @@ impl Work {
                 let bad = self.losses[..rows].iter().position(|loss| !loss.borrow().0.is_finite());
                 let bad = bad.map(|sequence| (sequence, self.losses[sequence].borrow().1));
                 open.micros.push(MicroBatch { loss: self.sum_losses(rows), bad });
-                Next::Gradients(self.tiles.len() as u32)
+                // Other ranks wait for theirs: the first, of the rank after this one, are sent while the
+                // rest is computed, and not all ranks send to one at a time.
+                let is_last = open.micro + 1 == self.micro_batches(&open);
+                let own = self.shares.owned(self.shares.rank());
+                let first = if is_last { own.end as u32 } else { 0 };
+                Next::Gradients { tiles: self.tiles.len() as u32, first }
             }
             Task::Gradient(_) if open.micro + 1 < self.micro_batches(&open) => {
                 open.micro += 1;

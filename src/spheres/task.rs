@@ -60,7 +60,11 @@ pub(crate) fn documents(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Sequences(u32),
-    Gradients(u32),
+    /// Of all tiles, from one of them on.
+    Gradients {
+        tiles: u32,
+        first: u32,
+    },
     Updates(u32),
     Complete,
 }
@@ -68,13 +72,13 @@ pub(super) enum Next {
 impl Next {
     /// The tasks of the phase to open; `None` when the step is complete.
     pub(super) fn tasks(self) -> Option<impl ExactSizeIterator<Item = Task>> {
-        let (count, task): (u32, fn(u32) -> Task) = match self {
-            Next::Sequences(n) => (n, Task::Sequences),
-            Next::Gradients(n) => (n, Task::Gradient),
-            Next::Updates(n) => (n, Task::Update),
+        let (count, first, task): (u32, u32, fn(u32) -> Task) = match self {
+            Next::Sequences(n) => (n, 0, Task::Sequences),
+            Next::Gradients { tiles, first } => (tiles, first, Task::Gradient),
+            Next::Updates(n) => (n, 0, Task::Update),
             Next::Complete => return None,
         };
-        Some((0..count).map(task))
+        Some((0..count).map(move |i| task((first + i) % count)))
     }
 }
 

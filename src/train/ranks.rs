@@ -87,7 +87,9 @@ fn facts(options: &Options) -> Result<Vec<(String, String)>, Error> {
         ("build".to_owned(), build),
         ("kernels".to_owned(), Isa::detect()?.name().to_owned()),
     ];
-    let settings = serde_json::to_value(options)
+    // By way of text, in which an f32 is as short as it was given.
+    let settings: serde_json::Value = serde_json::to_string(options)
+        .and_then(|text| serde_json::from_str(&text))
         .map_err(|e| Error::input(format!("these settings cannot be compared: {e}"), ""))?;
     for (name, value) in settings.as_object().into_iter().flatten() {
         if !OF_A_RANK.contains(&name.as_str()) {
