@@ -15,6 +15,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("engine", 90),
     ("error", 90),
     ("model", 90),
+    ("ranks", 50),
     ("report", 90),
     ("spheres", 39),
     ("sync", 90),

@@ -8,6 +8,7 @@
 //! Ranks speak over a [`Link`]: messages of 32-bit words that are begun, and are done some time later.
 //! The one that crosses machines is MPI's (feature `mpi`).
 
+pub mod forecast;
 mod link;
 #[cfg(feature = "mpi")]
 pub mod mpi;
