@@ -22,7 +22,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("train", 60),
 ];
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "DESIGN.md",
     "CHANGELOG.md",
@@ -31,6 +31,7 @@ const DOCUMENTS: [&str; 8] = [
     "src/guide/engine.md",
     "src/guide/report.md",
     "src/guide/tune.md",
+    "src/guide/ranks.md",
 ];
 
 fn root() -> &'static Path {

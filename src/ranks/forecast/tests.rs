@@ -205,3 +205,41 @@ fn blocks_that_are_no_subtrees_send_more() {
     };
     assert!(gradients(8) > 1.3 * gradients(6), "{} {}", gradients(8), gradients(6));
 }
+
+/// Rows of up to 64 ranks: more take long unoptimised.
+#[test]
+fn the_guides_table_is_what_comes_out() {
+    use crate::model::{Config, Tile, tiles};
+    let config = Config { vocab: 4096, layers: 6, heads: 6, width: 384, context: 256 };
+    let tiles: Vec<usize> = tiles(&config).iter().map(Tile::len).collect();
+    let costs = Costs {
+        phase_a: 0.7067,
+        phase_b: 0.3335,
+        add: 3.63e-10,
+        square: 1.96e-10,
+        update: 1.74e-9,
+        adopt: 1.44e-9,
+    };
+    let costs = costs.sped_up(16.0);
+    let step = Step { tiles: &tiles, micro_batches: 1024, tokens: 1024, costs };
+    let ms = |seconds: f64| {
+        let ms = 1e3 * seconds;
+        if ms >= 100.0 { format!("{ms:.0}") } else { format!("{ms:.1}") }
+    };
+    let mut seen = 0;
+    for line in include_str!("../../guide/ranks.md").lines() {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let Some(ranks @ 1..=64) = cells[0].parse().ok().filter(|_| cells.len() == 17) else {
+            continue;
+        };
+        let network = &Network::PRESETS[2];
+        let on_paper = paper(&step, ranks, network);
+        let mut wanted: Vec<String> = on_paper.named().map(|(_, part)| ms(part)).to_vec();
+        let simulated = simulate(&step, ranks, network, Order::Numbered);
+        wanted.extend([ms(on_paper.total()), ms(simulated.total())]);
+        assert_eq!(cells[4..13], wanted, "{ranks} ranks");
+        assert_eq!(cells[15], simulated.limit());
+        seen += 1;
+    }
+    assert_eq!(seen, 12, "rows of the table");
+}
