@@ -76,7 +76,7 @@
 //! | `train` | the run: stages, schedule, validation, checkpoint, sampling |
 //! | `report` | what people and scripts look at |
 //! | `cli` | the command line, as the command and the example share it (feature `cli`) |
-//! | [`guide`] | how to: four pages for people who begin |
+//! | [`guide`] | how to: five pages for people who begin |
 //!
 //! All but the first two and the guide's page on them need the feature `train`. `DESIGN.md` in the
 //! repository says why things are as they are, and what is proved.

@@ -15,13 +15,14 @@ const FLOORS: &[(&str, usize)] = &[
     ("engine", 90),
     ("error", 90),
     ("model", 90),
+    ("ranks", 50),
     ("report", 90),
     ("spheres", 39),
     ("sync", 90),
     ("train", 60),
 ];
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
     "DESIGN.md",
     "CHANGELOG.md",
@@ -30,6 +31,7 @@ const DOCUMENTS: [&str; 8] = [
     "src/guide/engine.md",
     "src/guide/report.md",
     "src/guide/tune.md",
+    "src/guide/ranks.md",
 ];
 
 fn root() -> &'static Path {

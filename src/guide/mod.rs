@@ -1,4 +1,4 @@
-//! How to: four pages for people who begin.
+//! How to: five pages for people who begin.
 //!
 //! | page | for whom |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | [`engine`] | who has other work for the stages, the pool or the edge |
 //! | [`report`] | who wants to know what a run did, and what holds it back |
 //! | [`tune`] | who wants it faster, or with less memory |
+//! | [`ranks`] | who has several machines |
 //!
 //! Their code runs as tests.
 
@@ -23,3 +24,7 @@ pub mod report {}
 #[doc = include_str!("tune.md")]
 #[cfg(feature = "train")]
 pub mod tune {}
+
+#[doc = include_str!("ranks.md")]
+#[cfg(feature = "train")]
+pub mod ranks {}

@@ -9,6 +9,7 @@
 //! The one that crosses machines is MPI's (feature `mpi`).
 
 mod agree;
+pub mod forecast;
 mod link;
 #[cfg(feature = "mpi")]
 pub mod mpi;
