@@ -7,6 +7,7 @@
 //! | [`pool`] | work-stealing workers: claim, steal, sleep, wake, close |
 //! | [`workers`] | the pool with its threads: hand out a step, wait, close |
 //! | [`latch`] | "this step is complete" |
+//! | [`flags`] | "this part is ready": raised by workers, taken down by one thread |
 //! | [`wait`], [`sleepers`] | how a thread sleeps, and who wakes it |
 //! | [`shutdown`] | one-way stop, and the first fault |
 //! | [`stage`] | something a thread steps |

@@ -13,6 +13,7 @@ mod crew;
 #[cfg(not(loom))]
 mod crowd;
 mod edge;
+mod flags;
 mod latch;
 mod latest;
 #[cfg(loom)]
