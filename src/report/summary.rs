@@ -52,7 +52,7 @@ pub struct RunReport {
     /// Of the median step, without start-up, validation, checkpoint and sampling.
     pub tokens_per_second: f64,
     /// What the matrix products reach on all cores when nothing holds them up, in operations a second,
-    /// measured when the run began. Null where that could not be done.
+    /// measured when the run began. Null where that could not be done, and where several ranks shared the run.
     #[serde(default)]
     pub peak_flops: Option<f64>,
     /// Useful operations at `tokens_per_second`, as a share of `peak_flops`; see

@@ -274,12 +274,16 @@ impl Spheres {
 }
 
 impl Drop for Spheres {
-    /// Leaves no rank waiting, where nothing is open that they all share: then the caller ends them.
+    /// Leaves no rank waiting, where nothing is open that they all share. Else the link is not closed,
+    /// for which it would wait: the caller ends the ranks.
     fn drop(&mut self) {
         let is_first = self.work.shares().rank() == 0;
         if is_first && !self.is_shared_step() && !std::thread::panicking() {
             self.outlive_stops();
             self.dismiss();
+        }
+        if let Some(team) = self.team.take().filter(|team| !team.is_dismissed) {
+            Box::leak(Box::new(team));
         }
     }
 }

@@ -372,7 +372,8 @@ impl Spheres {
                 Some(outcome) if self.work.decide(outcome) => self.update(),
                 Some(_) => self.drive(|_, t| t.sending == 0),
             };
-        self.team().is_shared = false;
+        // A step that was stopped stays open: the others wait in it.
+        self.team().is_shared = !is_done;
         is_done
     }
 

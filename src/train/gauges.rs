@@ -36,11 +36,12 @@ struct Reading {
 }
 
 impl Gauges {
-    /// Measures the machine, in a few milliseconds.
-    pub(super) fn new(isa: Isa) -> Self {
+    /// Measures the machine, in a few milliseconds; but not for several ranks, whose machines this one
+    /// does not know.
+    pub(super) fn new(isa: Isa, ranks: usize) -> Self {
         let begin = Reading { at: Instant::now(), stages: Vec::new(), busy: 0.0 };
         Gauges {
-            peak: peak(isa),
+            peak: if ranks == 1 { peak(isa) } else { None },
             memory: (Instant::now(), memory()),
             readings: VecDeque::from([begin]),
         }

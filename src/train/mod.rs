@@ -16,6 +16,7 @@ pub mod export;
 mod feed;
 pub mod files;
 mod finish;
+mod first;
 mod gauges;
 pub mod generate;
 mod http;
@@ -29,6 +30,8 @@ mod outcome;
 pub mod page;
 mod ranges;
 mod ranks;
+#[cfg(all(test, feature = "mpi"))]
+mod ranks_tests;
 mod receive;
 mod records;
 mod resume;

@@ -76,9 +76,9 @@ pub(super) struct Results {
 }
 
 impl Results {
-    pub(super) fn new(options: &Options, isa: Isa) -> Self {
+    pub(super) fn new(options: &Options, isa: Isa, ranks: usize) -> Self {
         let steps = usize::try_from(options.steps).unwrap_or(usize::MAX).min(1 << 20);
-        let gauges = Gauges::new(isa);
+        let gauges = Gauges::new(isa, ranks);
         Results {
             started: Instant::now(),
             schedule: Schedule {

@@ -3,6 +3,7 @@
 use super::Cancel;
 use super::checkpoints::Checkpoints;
 use super::endpoint::{Endpoint, Publisher};
+use super::first::First;
 use super::lines::Line;
 use super::model::Model;
 use super::options::Options;
@@ -14,7 +15,7 @@ use super::resume::{Begin, Resumed, Search};
 use super::run_log::RunLog;
 use super::standing::Digests;
 use super::tracer::Tracer;
-use super::training::{First, Training};
+use super::training::Training;
 use super::{files, finish, init, inputs, page, snapshot, tracer};
 use crate::corpus::Source;
 use crate::corpus::tokenizer::learn::{Expansion, PieceChunk};
@@ -102,7 +103,7 @@ pub(super) fn run_with(
     let out = folder.path();
     source.leave_out(out)?;
     let mut checkpoints = Checkpoints::open(out, options.keep_checkpoints)?;
-    let results = Results::new(options, isa);
+    let results = Results::new(options, isa, ranks.unwrap_or(1));
     let mut log = RunLog::new(out, options.resume, options.steps, observer);
     let observer = &mut log;
     observer.plan(&plan_text(options, isa, endpoint.as_ref(), ranks));

@@ -1,22 +1,19 @@
 //! The steps of a run: the control sphere's loop, its checkpoints, and how the line ends.
 
 use super::Cancel;
-use super::batch::{Menu, Skip};
 use super::checkpoints::Checkpoints;
 use super::feed::{Feed, Totals};
 use super::finish;
+use super::first::{Begun, First, config, menu};
 use super::lines::{Line, SourceBack, Tokenizing};
-use super::model::Model;
 use super::options::Options;
 use super::outcome::{Results, StepClock};
 use super::receive::{Received, receive, unfinished};
-use super::resume::{self, Resumed};
 use super::run::Corpus;
 use super::saver::Saver;
 use super::schedule::Schedule;
 use super::standing::{Digests, Served};
 use super::tracer::{self, Tracer};
-use super::{init, snapshot};
 use crate::corpus::Source;
 use crate::corpus::batcher::{Batcher, Sequences, Settings};
 use crate::corpus::tokenizer::Tokenizer;
@@ -26,15 +23,12 @@ use crate::engine::edge::{Receiver, Sender};
 use crate::engine::shutdown::Wake;
 use crate::error::Error;
 use crate::model::adamw::AdamW;
-use crate::model::{Config, Isa, Layout};
+use crate::model::{Config, Isa};
 use crate::ranks::Link;
 use crate::report::Observer;
 use crate::spheres::{Job, Outcome, Plan, Spheres, spheres_of};
 use crate::sync::Arc;
 use std::time::Instant;
-
-/// Sequences of the validations before the last one.
-const EVAL_SEQUENCES: u64 = 64;
 
 /// Tokens of the samples before the last one.
 const MOMENT_TOKENS: usize = 48;
@@ -434,64 +428,6 @@ impl Round {
     fn take(&mut self) -> &mut [Job] {
         let used = std::mem::take(&mut self.used);
         &mut self.jobs[..used]
-    }
-}
-
-/// Where a run's first weights come from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct First<'a> {
-    resumed: Option<&'a Resumed>,
-    init: Option<&'a Model>,
-}
-
-impl<'a> First<'a> {
-    /// From a checkpoint, or else from another model, or else drawn.
-    pub(super) fn new(resumed: Option<&'a Resumed>, init: Option<&'a Model>) -> Self {
-        First { resumed, init }
-    }
-
-    /// The parameters, and the moments where they are not 0.
-    fn numbers(self, config: &Config, seed: u64, tokenizer: &Tokenizer) -> Result<Begun, Error> {
-        if let Some(resumed) = self.resumed {
-            resume::check_tokenizer(resumed, &snapshot::text_of(tokenizer))?;
-            let numbers = snapshot::read(&resumed.folder, &resumed.found, config)?;
-            return Ok((numbers.params, Some((numbers.m, numbers.v))));
-        }
-        let drawn = || Layout::new(config).init(seed);
-        Ok((self.init.map_or_else(drawn, |model| init::params(model, config)), None))
-    }
-}
-
-/// Parameters and both moments.
-type Begun = (Vec<f32>, Option<(Vec<f32>, Vec<f32>)>);
-
-/// The shape of the model.
-fn config(options: &Options, tokenizer: &Tokenizer, init: Option<&Model>) -> Result<Config, Error> {
-    let Options { layers, heads, width, context, .. } = *options;
-    let config = match init {
-        Some(model) => init::sizes(model, tokenizer.vocab(), context)?,
-        None => Config { vocab: tokenizer.vocab(), layers, heads, width, context },
-    };
-    config.check()?;
-    Ok(config)
-}
-
-/// What the batcher is to give.
-fn menu(options: &Options, resumed: Option<&Resumed>, roads: u32) -> Menu {
-    Menu {
-        roads,
-        steps: options.steps,
-        eval_interval: options.eval_interval,
-        eval_sequences: EVAL_SEQUENCES,
-        batch: options.batch,
-        ngrams: options.paths.is_empty(),
-        skip: resumed.map(|resumed| Skip {
-            step: resumed.standing.step,
-            position: resumed.standing.position,
-            served: resumed.standing.served,
-            validated: resumed.standing.validated,
-            strict: !options.allow_changes,
-        }),
     }
 }
 
