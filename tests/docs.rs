@@ -15,7 +15,7 @@ const FLOORS: &[(&str, usize)] = &[
     ("engine", 90),
     ("error", 90),
     ("model", 90),
-    ("ranks", 50),
+    ("ranks", 90),
     ("report", 90),
     ("spheres", 39),
     ("sync", 90),

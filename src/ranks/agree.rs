@@ -29,6 +29,13 @@ pub struct Credentials {
 }
 
 /// What rank 0 decided.
+///
+/// ```
+/// use twelvefold::ranks::Verdict;
+///
+/// let refused = Verdict::Refused { why: "rank 1 has another --seed".to_owned(), code: 2 };
+/// assert_ne!(refused, Verdict::Begin);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Go on.
@@ -111,6 +118,22 @@ impl Credentials {
 }
 
 /// Compares all ranks. Each calls it once, before anything else goes over the link.
+///
+/// ```
+/// use twelvefold::ranks::{Credentials, Link, Verdict, agree};
+///
+/// /// Whether this rank and the others may begin.
+/// fn may_begin(link: &mut dyn Link, seed: u64) -> bool {
+///     let own = Credentials::ready(vec![("--seed".to_owned(), seed.to_string())]);
+///     match agree(link, &own) {
+///         Verdict::Begin => true,
+///         Verdict::Refused { why, .. } => {
+///             eprintln!("{why}");
+///             false
+///         }
+///     }
+/// }
+/// ```
 pub fn agree(link: &mut dyn Link, own: &Credentials) -> Verdict {
     let host = link.host();
     let mut message = Write::default();

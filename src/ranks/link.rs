@@ -6,9 +6,21 @@ use std::time::Duration;
 use crate::sync::{spin_hint, yield_now};
 
 /// What a message carries: 32-bit words in the machine's byte order, f32 among them as their bits.
+///
+/// ```
+/// let floats = vec![1.5f32, -0.0];
+/// let words: twelvefold::ranks::Words = floats.iter().map(|x| x.to_bits()).collect();
+/// assert_eq!(f32::from_bits(words[0]), 1.5);
+/// ```
 pub type Words = Vec<u32>;
 
 /// A number by which the caller knows a message again when it is done.
+///
+/// ```
+/// let (tile, node) = (7, 2);
+/// let key: twelvefold::ranks::Key = tile << 32 | node;
+/// assert_eq!((key >> 32, key as u32), (7, 2));
+/// ```
 pub type Key = u64;
 
 /// A message that is done.
@@ -44,6 +56,49 @@ pub enum Done {
 /// Begun messages move on when [`Link::progress`] is called, and each is given out by it once. Messages
 /// from one rank to another with one tag arrive in the order in which they were sent; of different tags
 /// nothing is promised. A link that fails ends the process: a job that has lost a rank cannot go on.
+///
+/// The link of a rank that is alone, over which nothing goes:
+///
+/// ```
+/// use twelvefold::ranks::{Done, Key, Link, Words};
+///
+/// #[derive(Debug, Default)]
+/// struct Alone {
+///     sent: Vec<Done>,
+/// }
+///
+/// impl Link for Alone {
+///     fn rank(&self) -> usize {
+///         0
+///     }
+///     fn ranks(&self) -> usize {
+///         1
+///     }
+///     fn host(&self) -> String {
+///         "here".to_owned()
+///     }
+///     fn send(&mut self, to: usize, _tag: u32, _key: Key, _words: Words) {
+///         panic!("there is no rank {to}");
+///     }
+///     fn send_all(&mut self, _tag: u32, key: Key, words: Words) {
+///         self.sent.push(Done::Sent { key, words }); // All others have it.
+///     }
+///     fn receive(&mut self, from: usize, _tag: u32, _key: Key, _room: Words) {
+///         panic!("there is no rank {from}");
+///     }
+///     fn progress(&mut self) -> Option<Done> {
+///         self.sent.pop()
+///     }
+///     fn abort(&self, code: u8) -> ! {
+///         std::process::exit(code.into())
+///     }
+/// }
+///
+/// let mut link = Alone::default();
+/// link.send_all(7, 1, vec![5]);
+/// assert_eq!(link.progress(), Some(Done::Sent { key: 1, words: vec![5] }));
+/// assert_eq!(link.progress(), None);
+/// ```
 pub trait Link: fmt::Debug {
     /// This rank's number.
     fn rank(&self) -> usize;

@@ -21,4 +21,4 @@ mod wire;
 pub use agree::{Credentials, Verdict, agree};
 pub use link::{Done, Key, Link, Patience, Words};
 pub use shares::{Node, Shares};
-pub use wire::{Read, Write};
+pub(crate) use wire::{Read, Write};

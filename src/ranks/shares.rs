@@ -20,6 +20,14 @@
 use std::ops::Range;
 
 /// A subtree over micro-batches of one rank, as large as can be.
+///
+/// ```
+/// use twelvefold::ranks::{Node, Shares};
+///
+/// let shares = Shares::new(0, 2, 6, &[100]); // Three each: 0, 1, 2 and 3, 4, 5.
+/// let first = &shares.nodes()[0];
+/// assert_eq!(*first, Node { rank: 0, span: 0..2 }); // Then 2 alone, 3 alone, and 4..6.
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Whose they are.
@@ -39,6 +47,18 @@ pub struct Node {
 /// let own = shares.nodes().iter().filter(|node| node.rank == 1);
 /// assert_eq!(own.map(|node| node.span.clone()).collect::<Vec<_>>(), [2..4, 4..5]);
 /// assert_eq!((0..3).map(|rank| shares.owned(rank)).collect::<Vec<_>>(), [0..1, 1..2, 2..4]);
+/// assert_eq!((shares.rank(), shares.ranks(), shares.micro_batches()), (1, 3, 8));
+/// assert_eq!((shares.owner(3), shares.node_of(4)), (2, 2));
+///
+/// // The tree above the nodes of 0..2, 2..4, 4..5, 5..6 and 6..8.
+/// let mut sums = [0.1f32, 0.2, 0.3, 0.4, 0.5];
+/// for &(into, left) in shares.sums() {
+///     sums[into] += sums[left];
+/// }
+/// assert_eq!(sums[4], (0.1 + 0.2) + ((0.3 + 0.4) + 0.5));
+///
+/// let one = Shares::alone(8, &[100]);
+/// assert!(one.is_alone() && one.sums().is_empty());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares {
