@@ -11,8 +11,9 @@
 //! seconds of the two phases of a micro-batch; `alpha` is a network's latency, `beta` its bandwidth,
 //! `o` its overhead.
 //!
-//! What both leave out: a sender is never held up by a busy receiver, links inside the network are never
-//! busy, messages take no core from the spheres, and cores are of one speed.
+//! What both leave out: a rank sums its tiles, and adopts those of others, only when all have come, a
+//! sender is held up by a busy receiver, links inside the network are busy, messages take cores from the
+//! spheres, and not all cores are of one speed.
 
 mod simulate;
 #[cfg(test)]
@@ -118,7 +119,7 @@ impl Network {
 ///
 /// let costs = Costs { phase_a: 0.4, phase_b: 0.2, add: 1e-9, square: 1e-9, update: 1e-9, adopt: 1e-9 };
 /// let step = Step { tiles: &[100_000; 40], micro_batches: 64, tokens: 1024, costs };
-/// let seconds = |ranks| simulate(&step, ranks, &Network::PRESETS[2], Order::Numbered).total();
+/// let seconds = |ranks| simulate(&step, ranks, &Network::PRESETS[2], Order::default()).total();
 /// assert!(seconds(16) < seconds(4) && seconds(4) < seconds(1));
 /// assert!(seconds(16) >= paper(&step, 16, &Network::PRESETS[2]).total());
 /// ```

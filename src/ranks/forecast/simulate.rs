@@ -17,7 +17,8 @@ use crate::ranks::Shares;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// In which order ranks take the tiles, and in which they send an updated tile to the others.
+/// In which order ranks take the tiles of the last phase B, and send an updated tile to the others. No sum
+/// has other bits for it.
 ///
 /// ```
 /// use twelvefold::ranks::forecast::{Costs, Network, Order, Step, simulate};
@@ -27,13 +28,14 @@ use std::collections::BinaryHeap;
 /// let seconds = |order| simulate(&step, 16, &Network::PRESETS[2], order).total();
 /// assert!(seconds(Order::Staggered) < seconds(Order::Numbered)); // Owners are sent to in turns.
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Order {
-    /// By number: all ranks do the same at the same time.
-    Numbered,
-    /// Each rank begins with the tiles of the rank after it and ends with its own, and sends in that order
-    /// too. No sum has other bits for it.
+    /// As a run does: each rank begins with the tiles of the rank after it and ends with its own, and sends
+    /// in that order too.
+    #[default]
     Staggered,
+    /// By number, for comparison: all ranks do the same at the same time.
+    Numbered,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +128,7 @@ const DONE: usize = 6;
 ///
 /// let costs = Costs { phase_a: 0.5, phase_b: 0.25, add: 0.0, square: 0.0, update: 0.0, adopt: 0.0 };
 /// let step = Step { tiles: &[100_000; 64], micro_batches: 12, tokens: 1024, costs };
-/// let parts = simulate(&step, 5, &Network::IDEAL, Order::Numbered);
+/// let parts = simulate(&step, 5, &Network::IDEAL, Order::default());
 /// assert_eq!(parts.total(), 3.0 * 0.75); // 12 micro-batches on 5 ranks: some have three.
 /// ```
 ///
