@@ -1,9 +1,10 @@
-//! The sum of a vector over several ranks: along our tree, beside MPI's own.
+//! The sum of a vector over several ranks: along our tree, beside MPI's own. And training steps of ranks.
 //!
 //! ```text
 //! cargo bench -p twelvefold-benches --features mpi --bench ranks
-//! … -- --tile 65536     # other tiles
-//! … -- --test           # the smallest once, and no figures
+//! … -- sums --tile 65536   # these alone, with other tiles
+//! … -- steps               # these alone
+//! … -- --test              # the smallest once, and no figures
 //! ```
 //!
 //! It starts itself under Open MPI's `mpirun`, with 2 ranks, and with 4 however few the cores are; over shared
@@ -15,6 +16,8 @@
 
 #![expect(unsafe_code, reason = "MPI's own sum is C")]
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+
+mod ranks_steps;
 
 use mpi::ffi;
 use std::ffi::c_void;
@@ -36,32 +39,50 @@ const WAYS: [(&str, &[&str]); 2] = [
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let is_test = arguments.iter().any(|a| a == "--test");
+    if let Some((ranks_steps::ROLE, rest)) = arguments.split_first().map(|(a, rest)| (&**a, rest)) {
+        return ranks_steps::play(rest);
+    }
+    let has = |name: &str| arguments.iter().any(|a| a == name);
+    let is_test = has("--test");
     if is_launched() {
         let tile = arguments.iter().skip_while(|a| *a != "--tile").nth(1);
         let tile = tile.map_or(TILE, |tile| tile.parse().expect("--tile is a number"));
         return play(tile, is_test);
     }
     let others = Others::watch();
-    println!("| ranks | over | f32 | ours, ms | GB/s | MPI_Allreduce, ms | GB/s | times as fast |");
-    println!("|---|---|---|---|---|---|---|---|");
-    for ranks in [2, 4] {
-        for (name, way) in WAYS {
-            for row in job(ranks, way, &arguments).lines() {
-                println!("| {ranks} | {name} | {row}");
-            }
-        }
+    if !has("steps") {
+        sums(&arguments);
+    }
+    if !has("sums") {
+        ranks_steps::compare(&WAYS, is_test);
     }
     if let Some(share) = others.share() {
         println!("\nothers used {:.0} % of the processors meanwhile", share * 100.0);
     }
 }
 
+fn sums(arguments: &[String]) {
+    println!("| ranks | over | f32 | ours, ms | GB/s | MPI_Allreduce, ms | GB/s | times as fast |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for ranks in [2, 4] {
+        for (name, way) in WAYS {
+            for row in job(ranks, way, arguments).lines() {
+                println!("| {ranks} | {name} | {row}");
+            }
+        }
+    }
+}
+
+/// `mpirun` for so many ranks, without the program.
+fn launcher(ranks: usize, way: &[&str]) -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "-np", &ranks.to_string()]).args(way);
+    command
+}
+
 /// What so many ranks print.
 fn job(ranks: usize, way: &[&str], arguments: &[String]) -> String {
-    let output = Command::new("mpirun")
-        .args(["--allow-run-as-root", "--oversubscribe", "-np", &ranks.to_string()])
-        .args(way)
+    let output = launcher(ranks, way)
         .arg(std::env::current_exe().expect("this program has a path"))
         .args(arguments)
         .output()
