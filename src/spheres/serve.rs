@@ -152,6 +152,8 @@ impl Spheres {
             }
         }
         self.drive(|_, team| team.is_quiet());
+        // The steps need small ones.
+        self.team().drop_buffers();
     }
 
     fn room(&self, tile: usize) -> (Vec<f32>, Vec<f32>) {

@@ -127,6 +127,11 @@ impl Team {
         self.spare.push(words);
     }
 
+    /// Frees the buffers that were given back: a large message is not kept for small ones.
+    pub(super) fn drop_buffers(&mut self) {
+        self.spare.clear();
+    }
+
     /// Begins to send a message.
     pub(super) fn send(&mut self, to: usize, tag: u32, message: Write) {
         self.begin_send(to, tag, For::Message, message.words());
