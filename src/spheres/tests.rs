@@ -68,11 +68,21 @@ fn trained(
     awake: Option<usize>,
     train: impl FnOnce(&mut Spheres),
 ) -> Spheres {
-    let control = Arc::new(Event::new());
-    let shutdown = Arc::new(Shutdown::new());
     let params = Layout::new(&plan.config).init(7);
+    on_threads(None, plan, params, (leaves, awake), train)
+}
+
+/// The same, from these parameters, and perhaps of one of several ranks.
+fn on_threads(
+    link: Option<Box<dyn Link>>,
+    plan: Plan,
+    params: Vec<f32>,
+    leaves: (usize, Option<usize>),
+    train: impl FnOnce(&mut Spheres),
+) -> Spheres {
+    let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
     let (mut spheres, bodies) =
-        spheres(plan, params, leaves, awake, control.clone(), shutdown.clone());
+        spheres_of(link, plan, params, leaves, control.clone(), shutdown.clone());
     shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
     let mut crew = Crew::new(shutdown);
     for mut body in bodies {
@@ -293,24 +303,10 @@ fn with_link(
     leaves: usize,
     go: impl FnOnce(&mut Spheres),
 ) -> Spheres {
-    let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));
-    let (mut spheres, bodies) =
-        spheres_of(Some(link), plan, params, (leaves, None), control.clone(), shutdown.clone());
-    shutdown.register(vec![Wake::Event(control), Wake::Pool(spheres.pool())]);
-    let mut crew = Crew::new(shutdown);
-    for mut body in bodies {
-        let run = move |seat: &Seat| {
-            body.run(seat);
-            Ok(())
-        };
-        crew.spawn("tf-sphere", "sphere", 0, run).unwrap();
-    }
-    go(&mut spheres);
+    let spheres = on_threads(Some(link), plan, params, (leaves, None), go);
     let panels_follow =
         |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
     assert!(spheres.with_weights(panels_follow), "panels of other parameters");
-    spheres.close();
-    crew.join().unwrap();
     spheres
 }
 
