@@ -59,6 +59,7 @@ pub(crate) fn compare(over: &[(&str, &[&str])], is_test: bool) {
         for nth in 0..ways.len() {
             // Another begins each round.
             let nth = (round + nth) % ways.len();
+            tell(&format!("round {} of {rounds}: {}", round + 1, ways[nth].name));
             ran[nth].push(job(&ways[nth], folder.path(), steps));
         }
     }
@@ -69,6 +70,12 @@ pub(crate) fn compare(over: &[(&str, &[&str])], is_test: bool) {
     if !is_test {
         table(&ways, &ran);
     }
+}
+
+/// Says what is waited for: the table comes at the end.
+#[expect(clippy::print_stderr, reason = "a run takes half a minute, and minutes on a busy machine")]
+fn tell(what: &str) {
+    eprintln!("{what}");
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what this program is for")]
