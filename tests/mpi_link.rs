@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![expect(clippy::print_stdout, reason = "this program reports its tests itself")]
 
+#[path = "common/mpirun.rs"]
+mod launcher;
 #[path = "common/watchdog.rs"]
 mod watchdog;
 
@@ -83,16 +85,14 @@ fn main() -> ExitCode {
 
 /// Runs so many ranks of a play.
 fn job(ranks: usize, way: &[&str], play: &str) -> Output {
-    let output = Command::new("mpirun")
-        .args(["--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1"])
-        .args(way)
-        .args(["-np", &ranks.to_string()])
-        .arg(std::env::current_exe().unwrap())
-        .arg(play)
-        .output();
-    output.unwrap_or_else(|error| {
-        panic!("cannot run mpirun: {error}\nhint: install Open MPI (Debian: openmpi-bin)")
-    })
+    launcher::output(
+        Command::new("mpirun")
+            .args(["--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1"])
+            .args(way)
+            .args(["-np", &ranks.to_string()])
+            .arg(std::env::current_exe().unwrap())
+            .arg(play),
+    )
 }
 
 fn every_number_of_ranks(play: &str) {

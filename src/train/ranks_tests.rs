@@ -1,5 +1,8 @@
 //! Ranks under `mpirun` with a fault planted in one of them: this test program starts itself.
 
+#[path = "../../tests/common/mpirun.rs"]
+mod launcher;
+
 use super::{Cancel, Options, run_among};
 use crate::inject::{ANY, Fault, plant, quiet};
 use crate::ranks::Link;
@@ -51,6 +54,8 @@ fn a_rank() {
         shuffle_window: 1 << 20,
         story_bytes: 1_200_000,
         checkpoint_every: 2,
+        // A job whose launcher did not end is begun again.
+        overwrite: true,
         ..Options::default()
     };
     let ended = run_among(Box::new(link), &options, &Cancel::new(), &mut Silent);
@@ -66,15 +71,15 @@ fn a_fault_on_one_rank_ends_all_with_the_message_of_that_rank() {
     let _quiet = quiet();
     for (case, (stage, rank, fault)) in CASES.iter().enumerate() {
         let folder = tempfile::tempdir().unwrap();
-        let output = Command::new("mpirun")
+        let mut command = Command::new("mpirun");
+        command
             .args(["--allow-run-as-root", "--oversubscribe", "--mca", "mpi_yield_when_idle", "1"])
             .args(["-np", "3"])
             .arg(env::current_exe().unwrap())
             .args(["--ignored", "--exact", "train::ranks_tests::a_rank", "--nocapture"])
             .env(CASE, case.to_string())
-            .env(OUT, folder.path().join("run"))
-            .output()
-            .expect("mpirun (Debian: openmpi-bin)");
+            .env(OUT, folder.path().join("run"));
+        let output = launcher::output(&mut command);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{stage} on {rank}: {said}");
         let message = match fault {
