@@ -372,7 +372,7 @@ fn ranks_that_were_started_differently_do_not_begin() {
         let output = two(&out, (program, zero), (second, one));
         let why = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{why}");
-        assert!(why.contains("rank 1 on ") && why.contains(difference), "{difference}: {why}");
+        assert!(why.contains("error: rank 1 on ") && why.contains(difference), "{why}");
         assert_eq!(why.matches(difference).count(), 1, "said once: {why}");
         assert!(!out.exists(), "nothing was begun");
     }
@@ -423,4 +423,27 @@ fn text_that_ends_too_soon_ends_all_ranks_with_the_reason() {
     let alone = ended(alone(&at.join("one"), &[tiny.to_str().unwrap()]));
     let reason = text(&alone.stderr);
     assert!(why.contains(reason.lines().next().unwrap()), "{why}\nalone: {reason}");
+}
+
+/// Rank 0 finds it when it has read the text, and the others wait for their first word.
+#[test]
+fn a_checkpoint_of_another_tokenizer_ends_all_ranks_with_the_reason() {
+    let _watchdog = watchdog("a checkpoint that does not fit");
+    let (_folder, at) = folder();
+    let file = at.join("text.txt");
+    let write = |word: &str| fs::write(&file, format!("{word} and more ").repeat(3_000)).unwrap();
+    let train = [file.to_str().unwrap(), "--tokenizer", "bpe:258", "--checkpoint-every", "4"];
+    write("some text");
+    let out = at.join("run");
+    well(alone(&out, &train));
+    write("other words");
+    let resume = [&train[..], &["--resume", "--allow-changes", "--steps", "20"]].concat();
+    let one = ended(alone(&out, &resume));
+    let reason = text(&one.stderr);
+    let line = reason.lines().next().unwrap();
+    assert!(line.contains("tokenizer"), "{reason}");
+    let output = ended(ranks(3, &out, &resume));
+    let why = text(&output.stderr);
+    assert_eq!((output.status.code(), one.status.code()), (Some(1), Some(1)), "{why}");
+    assert_eq!(why.matches(line).count(), 1, "{why}");
 }

@@ -70,7 +70,7 @@ impl Trainer {
         self.spheres.counts().iter().filter(|count| count.tasks.finished > 0).count()
     }
 
-    fn end(mut self) {
+    fn end(self) {
         self.spheres.close();
         self.crew.join().unwrap();
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// What each part of the crate may use of the others.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("bin", &[]),
-    ("cli", &["corpus", "error", "ranks", "report", "sync", "train"]),
+    ("cli", &["corpus", "error", "report", "sync", "train"]),
     ("sync", &[]),
     ("engine", &["sync"]),
     ("guide", &[]),

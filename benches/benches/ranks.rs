@@ -132,6 +132,7 @@ fn play(tile: usize, is_test: bool) {
             );
         }
     }
+    Box::new(link).close();
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {

@@ -9,7 +9,7 @@ use twelvefold::model::{Config, Layout};
 use twelvefold::ranks::Link;
 use twelvefold::ranks::mpi::{Mpi, is_launched};
 use twelvefold::report::RunReport;
-use twelvefold::train::{Cancel, Options, run, run_among};
+use twelvefold::train::{Cancel, Options, run, run_among, run_as_rank};
 use twelvefold_benches::training::{SIZES, Size};
 
 /// The first argument of a process that trains, before the folder, the spheres and the steps.
@@ -139,13 +139,15 @@ pub(crate) fn play(arguments: &[String]) {
     let report = if is_launched() {
         let link = Mpi::join().expect("MPI works");
         assert_eq!(link.ranks(), 2, "as many as were started");
+        if link.rank() != 0 {
+            run_as_rank(Box::new(link), options.spheres).expect("rank 1 ends well");
+            return;
+        }
         run_among(Box::new(link), &options, &Cancel::new(), &mut ())
     } else {
-        run(&options, &Cancel::new(), &mut ()).map(Some)
+        run(&options, &Cancel::new(), &mut ())
     };
-    let Some(report) = report.expect("the run ends well") else {
-        return;
-    };
+    let report = report.expect("the run ends well");
     check(&report, &options);
     print!("{} {}", report.weights_sha256, report.tokens_per_second);
     let seconds = report.tokens as f64 / report.tokens_per_second;

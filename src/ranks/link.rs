@@ -89,6 +89,7 @@ pub enum Done {
 ///     fn progress(&mut self) -> Option<Done> {
 ///         self.sent.pop()
 ///     }
+///     fn close(self: Box<Self>) {}
 ///     fn abort(&self, code: u8) -> ! {
 ///         std::process::exit(code.into())
 ///     }
@@ -120,6 +121,12 @@ pub trait Link: fmt::Debug {
 
     /// Moves all begun messages on; the next of those that are done, if any is.
     fn progress(&mut self) -> Option<Done>;
+
+    /// Ends this rank's part: waits until all others close theirs. Nothing may be under way.
+    ///
+    /// A link that is dropped instead waits for nobody, since a rank that failed is one that others wait
+    /// for: the job is then still open, and the caller ends it.
+    fn close(self: Box<Self>);
 
     /// Ends the processes of all ranks at once.
     fn abort(&self, code: u8) -> !;

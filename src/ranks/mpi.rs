@@ -12,8 +12,8 @@
 //! MPI moves messages on only while it is called, by the receiver and for large messages by both sides.
 //! A message that is larger than its room, and every error that MPI finds, ends the job
 //! (`MPI_ERRORS_ARE_FATAL`). So does an `Mpi` that is dropped in a panic: the others wait for what will not
-//! come. One that is dropped while messages are under way leaves that to [`abort_if_open`], so that the
-//! reason can be told before. Otherwise its drop ends MPI, in which it waits for the drops of the others.
+//! come. One that is dropped otherwise leaves the job open, so that the reason can be told before
+//! [`abort_if_open`] ends it. Only [`Link::close`] ends MPI, in which it waits for the others to do the same.
 //!
 //! Two receives with one sender and tag take their messages in the order in which both were begun; the
 //! second may be done first, where its message is the smaller one.
@@ -49,8 +49,8 @@ pub fn is_launched() -> bool {
     signs.iter().any(|sign| std::env::var_os(sign).is_some())
 }
 
-/// Ends the processes of all ranks where this one has joined them and its link was dropped with messages
-/// under way: after an error in the middle of something, of which the caller has told.
+/// Ends the processes of all ranks where this one has joined them and its link was dropped and not closed:
+/// after an error, of which the caller has told.
 ///
 /// ```
 /// twelvefold::ranks::mpi::abort_if_open(1); // Nobody has joined.
@@ -88,6 +88,7 @@ pub fn abort_if_open(code: u8) {
 ///         left -= 1;
 ///         patience.reset();
 ///     }
+///     Box::new(link).close();
 /// }
 /// # Ok(())
 /// # }
@@ -105,7 +106,7 @@ pub struct Mpi {
     indices: Vec<c_int>,
     statuses: Vec<MaybeUninit<ffi::MPI_Status>>,
     done: VecDeque<Done>,
-    /// Its drop is the end of MPI; none once that is left to [`abort_if_open`].
+    /// Its drop is the end of MPI, in which it waits for the others.
     universe: Option<environment::Universe>,
 }
 
@@ -298,6 +299,14 @@ impl Link for Mpi {
         self.done.pop_front()
     }
 
+    fn close(mut self: Box<Self>) {
+        assert!(self.requests.is_empty(), "{} messages under way", self.requests.len());
+        // SAFETY: the duplicate that `join` made, with no message under way. It is not used again.
+        let code = unsafe { ffi::MPI_Comm_free(&raw mut self.communicator) };
+        check("MPI_Comm_free", code);
+        drop(self.universe.take());
+    }
+
     fn abort(&self, code: u8) -> ! {
         SimpleCommunicator::world().abort(c_int::from(code))
     }
@@ -308,17 +317,11 @@ impl Drop for Mpi {
         if std::thread::panicking() {
             self.abort(101);
         }
-        if !self.requests.is_empty() {
-            // MPI may still use the buffers, and ends with the process only: `abort_if_open`.
+        // Not closed: MPI may still use the buffers, and ends with the process only.
+        if let Some(universe) = self.universe.take() {
             std::mem::take(&mut self.messages).leak();
-            if let Some(universe) = self.universe.take() {
-                Box::leak(Box::new(universe));
-            }
-            return;
+            Box::leak(Box::new(universe));
         }
-        // SAFETY: the duplicate that `join` made, with no message under way. It is not used again.
-        let code = unsafe { ffi::MPI_Comm_free(&raw mut self.communicator) };
-        check("MPI_Comm_free", code);
     }
 }
 

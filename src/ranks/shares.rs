@@ -57,7 +57,7 @@ pub struct Node {
 /// }
 /// assert_eq!(sums[4], (0.1 + 0.2) + ((0.3 + 0.4) + 0.5));
 ///
-/// let one = Shares::alone(8, &[100]);
+/// let one = Shares::new(0, 1, 8, &[100]);
 /// assert!(one.is_alone() && one.sums().is_empty());
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +71,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Of one process that does everything.
-    pub fn alone(micro_batches: usize, tiles: &[usize]) -> Self {
-        Self::new(0, 1, micro_batches, tiles)
-    }
-
-    /// Of one of `ranks`, for a model whose tiles have so many parameters.
+    /// Of one of `ranks`, which may be 1, for a model whose tiles have so many parameters.
     ///
     /// # Panics
     /// When a rank would have no micro-batch, or there is no such rank.

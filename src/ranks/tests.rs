@@ -91,6 +91,8 @@ impl Link for Local {
         self.done.pop_front()
     }
 
+    fn close(self: Box<Self>) {}
+
     fn abort(&self, code: u8) -> ! {
         panic!("rank {} aborted with {code}", self.rank)
     }

@@ -144,7 +144,7 @@ pub fn spheres(
     spheres_of(None, plan, params, (leaves, awake), control, shutdown)
 }
 
-/// [`spheres`] of a rank: `link` leads to the others.
+/// [`spheres`] of a rank: `link` leads to the others, of which there are some.
 pub(crate) fn spheres_of(
     link: Option<Box<dyn Link>>,
     plan: Plan,
@@ -154,7 +154,6 @@ pub(crate) fn spheres_of(
     shutdown: Arc<Shutdown>,
 ) -> (Spheres, Vec<Sphere>) {
     let tree = Tree::new(leaves);
-    let link = link.filter(|link| link.ranks() > 1);
     let ranks = link.as_ref().map_or((0, 1), |link| (link.rank(), link.ranks()));
     let work = Arc::new(Work::new(plan, &params, ranks, control.clone()));
     let awake = awake.unwrap_or_else(cores);
@@ -199,7 +198,7 @@ impl Spheres {
 
     /// Waits for the open step or evaluation. `None`: the run was stopped before its end.
     pub fn wait(&mut self, job: &mut Job) -> Option<Outcome> {
-        let is_done = if self.is_shared_step() { self.share() } else { self.publisher.wait() };
+        let is_done = if self.is_shared() { self.share() } else { self.publisher.wait() };
         is_done.then(|| self.work.close(job))
     }
 
@@ -209,8 +208,7 @@ impl Spheres {
     }
 
     /// No further step: the spheres' threads end.
-    pub fn close(&mut self) {
-        self.outlive_stops();
+    pub fn close(&self) {
         self.publisher.close();
     }
 

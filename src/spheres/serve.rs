@@ -6,7 +6,7 @@
 use super::Spheres;
 use super::plan::{Job, Outcome, Plan};
 use super::tally::{VERDICT_WORDS, read_outcome, write_outcome};
-use super::team::{ANSWER, BEGINNING, COMMAND, MOMENTS};
+use super::team::{ANSWER, BEGINNING, COMMAND, MOMENTS, Team};
 use crate::model::adamw::AdamW;
 use crate::model::{Config, Isa, Layout};
 use crate::ranks::{Done, Link, Patience, Read, Words, Write};
@@ -151,7 +151,7 @@ impl Spheres {
                 self.send_moments(self.work.shares().owner(tile), &part_m, &part_v);
             }
         }
-        self.drive(|_, team| team.is_quiet());
+        self.exchange(Team::is_quiet);
         // The steps need small ones.
         self.team().drop_buffers();
     }
@@ -172,7 +172,7 @@ impl Spheres {
         let mut message = self.team().buffer();
         message.all(bytemuck::cast_slice(m)).all(bytemuck::cast_slice(v));
         self.team().send(to, MOMENTS, message);
-        self.drive(|_, team| team.is_quiet());
+        self.exchange(Team::is_quiet);
     }
 
     /// Has the other ranks send their moments, in the order of the tiles.
@@ -189,12 +189,11 @@ impl Spheres {
         let (mut m, mut v) = self.room(tile);
         let owner = self.work.shares().owner(tile);
         self.team().expect(owner, MOMENTS, 2 * m.len());
-        if let Some(words) = self.next_message() {
-            let (first, second) = words.split_at(m.len());
-            m.copy_from_slice(bytemuck::cast_slice(first));
-            v.copy_from_slice(bytemuck::cast_slice(second));
-            self.team().give_back(words);
-        }
+        let words = self.message();
+        let (first, second) = words.split_at(m.len());
+        m.copy_from_slice(bytemuck::cast_slice(first));
+        v.copy_from_slice(bytemuck::cast_slice(second));
+        self.team().give_back(words);
         (m, v)
     }
 
@@ -215,16 +214,22 @@ impl Spheres {
             self.team().send(rank, COMMAND, message);
             self.team().expect(rank, ANSWER, VERDICT_WORDS);
         }
-        self.begin_evaluation(own);
         let answers = others.len();
+        if let Some(team) = &mut self.team {
+            team.is_shared = true;
+        }
+        self.begin_evaluation(own);
         if answers > 0 && !self.drive(|_, team| team.is_quiet() && team.messages() == answers) {
             return None;
         }
-        let mut outcomes = vec![self.wait(own)?];
+        let mut outcomes = vec![self.publisher.wait().then(|| self.work.close(own))?];
         outcomes.resize(1 + answers, Outcome::default());
-        while let Some((from, words)) = self.team.as_mut().and_then(|team| team.message()) {
-            outcomes[from] = read_outcome(&mut Read::new(&words));
-            self.team().give_back(words);
+        if let Some(team) = &mut self.team {
+            team.is_shared = false;
+            while let Some((from, words)) = team.message() {
+                outcomes[from] = read_outcome(&mut Read::new(&words));
+                team.give_back(words);
+            }
         }
         Some(outcomes)
     }
@@ -248,7 +253,7 @@ impl Spheres {
         message.number(CLOSE);
         self.team().send_all(COMMAND, message);
         (1..ranks).for_each(|rank| self.team().expect(rank, ANSWER, COUNT_WORDS));
-        self.drive(|_, team| team.is_quiet() && team.messages() == ranks - 1);
+        self.exchange(|team| team.is_quiet() && team.messages() == ranks - 1);
         while let Some((_, words)) = self.team().message() {
             counts.push(read_count(&mut Read::new(&words)));
         }
@@ -276,16 +281,15 @@ impl Spheres {
 }
 
 impl Drop for Spheres {
-    /// Leaves no rank waiting, where nothing is open that they all share. Else the link is not closed,
-    /// for which it would wait: the caller ends the ranks.
+    /// Leaves no rank waiting, where nothing is open that they all share. Else the link stays open, and the
+    /// caller ends the ranks.
     fn drop(&mut self) {
         let is_first = self.work.shares().rank() == 0;
-        if is_first && !self.is_shared_step() && !std::thread::panicking() {
-            self.outlive_stops();
+        if is_first && !self.is_shared() && !std::thread::panicking() {
             self.dismiss();
         }
-        if let Some(team) = self.team.take().filter(|team| !team.is_dismissed) {
-            Box::leak(Box::new(team));
+        if let Some(team) = self.team.take().filter(|team| team.is_dismissed) {
+            team.close();
         }
     }
 }
@@ -301,9 +305,7 @@ impl Spheres {
         for tile in shares.owned(shares.rank()) {
             let len = self.work.tiles()[tile].len();
             self.team().expect(0, MOMENTS, 2 * len);
-            let Some(words) = self.next_message() else {
-                return;
-            };
+            let words = self.message();
             self.work.with_state(tile, |state| {
                 state.m.copy_from_slice(bytemuck::cast_slice(&words[..len]));
                 state.v.copy_from_slice(bytemuck::cast_slice(&words[len..]));
@@ -332,7 +334,9 @@ impl Spheres {
                     take_tokens(&mut job, read);
                     self.expect_nodes();
                     self.open_step(&mut job, targets);
-                    self.share() && self.work_is_closed(&mut job)
+                    let is_done = self.share();
+                    self.work.close(&mut job);
+                    is_done
                 }
                 EVALUATE => {
                     take_tokens(&mut job, read);
@@ -343,18 +347,16 @@ impl Spheres {
                     self.answer_moments();
                     true
                 }
-                _ => return self.answer_count(),
+                _ => {
+                    self.answer_count();
+                    return true;
+                }
             };
             self.team().give_back(words);
             if !goes_on {
                 return false;
             }
         }
-    }
-
-    fn work_is_closed(&mut self, job: &mut Job) -> bool {
-        self.work.close(job);
-        true
     }
 
     fn answer_evaluation(&mut self, job: &mut Job) -> bool {
@@ -376,14 +378,14 @@ impl Spheres {
         }
     }
 
-    fn answer_count(&mut self) -> bool {
+    fn answer_count(&mut self) {
         let mut message = self.team().buffer();
         if let Some(count) = self.own_count() {
             write_count(&mut message, &count);
         }
         self.team().send(0, ANSWER, message);
+        self.exchange(Team::is_quiet);
         self.team().is_dismissed = true;
-        self.drive(|_, team| team.is_quiet())
     }
 }
 

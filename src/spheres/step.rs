@@ -120,11 +120,7 @@ impl Work {
         job: &mut Job,
         targets: u64,
     ) -> impl ExactSizeIterator<Item = Task> + use<> {
-        self.open_job(job);
-        {
-            let mut open = self.open.borrow_mut();
-            (open.targets, open.outcome.targets) = (targets, targets);
-        }
+        self.open_job(job, targets);
         (0..self.tasks(0) as u32).map(Task::Sequences)
     }
 
@@ -133,17 +129,18 @@ impl Work {
         &self,
         job: &mut Job,
     ) -> impl ExactSizeIterator<Item = Task> + use<> {
-        self.open_job(job);
+        let targets = job.count_targets();
+        self.open_job(job, targets);
         (0..self.tasks(0) as u32).map(Task::Losses)
     }
 
-    fn open_job(&self, job: &mut Job) {
+    fn open_job(&self, job: &mut Job, targets: u64) {
         let mut open = self.open.borrow_mut();
         std::mem::swap(&mut open.job, job);
         open.micro = 0;
         open.micros.clear();
-        open.targets = open.job.count_targets();
-        open.outcome = Outcome { targets: open.targets, ..Outcome::default() };
+        open.targets = targets;
+        open.outcome = Outcome { targets, ..Outcome::default() };
     }
 
     /// Ends a step: what it gave. `job` gets its buffers back.
@@ -214,11 +211,11 @@ impl Work {
             // The sum over the ranks comes first.
             Task::Gradient(_) if !self.shares.is_alone() => Next::Complete,
             Task::Gradient(_) => {
-                let micros = std::mem::take(&mut open.micros);
-                open.outcome.add(0, 0, &micros);
-                open.micros = micros;
+                let mut outcome = open.outcome;
+                outcome.add(0, 0, &open.micros);
                 let squares = self.states.iter().map(|state| state.borrow().squares);
-                if self.decide_open(&mut open, squares) {
+                outcome.grad_norm = squares.sum::<f64>().sqrt();
+                if self.decide_in(&mut open, outcome) {
                     return Next::Updates(self.tiles.len() as u32);
                 }
                 let bad = self.states.iter().find(|state| !state.borrow().squares.is_finite());
@@ -234,13 +231,6 @@ impl Work {
         }
     }
 
-    /// Takes the squares of all tiles, in their order; whether the step is to change the parameters.
-    fn decide_open(&self, open: &mut Open, squares: impl Iterator<Item = f64>) -> bool {
-        open.outcome.grad_norm = squares.sum::<f64>().sqrt();
-        open.clip = clip_factor(open.outcome.grad_norm, self.plan.clip);
-        open.outcome.non_finite().is_none()
-    }
-
     /// What this rank's micro-batches gave, after its last phase B.
     pub(super) fn micros(&self) -> Vec<MicroBatch> {
         self.open.borrow().micros.clone()
@@ -253,7 +243,10 @@ impl Work {
 
     /// Takes the outcome over all ranks; whether the step is to change the parameters.
     pub(super) fn decide(&self, outcome: Outcome) -> bool {
-        let mut open = self.open.borrow_mut();
+        self.decide_in(&mut self.open.borrow_mut(), outcome)
+    }
+
+    fn decide_in(&self, open: &mut Open, outcome: Outcome) -> bool {
         open.outcome = outcome;
         open.clip = clip_factor(outcome.grad_norm, self.plan.clip);
         outcome.non_finite().is_none()

@@ -12,6 +12,7 @@
 
 use super::Spheres;
 use super::plan::Job;
+use super::serve::STEP;
 use super::task::Task;
 use crate::ranks::{Done, Key, Link, Patience, Words, Write};
 use std::collections::VecDeque;
@@ -82,12 +83,10 @@ pub(super) struct Team {
     nodes_out: usize,
     /// Nodes that have come while spheres are at work on their tiles.
     nodes_in: Vec<(usize, usize, Words)>,
-    /// A step of all ranks is open.
-    is_shared: bool,
+    /// A step or an evaluation of all ranks is open.
+    pub(super) is_shared: bool,
     /// The run is over for all ranks.
     pub(super) is_dismissed: bool,
-    /// The spheres have ended, or are about to: a stop of theirs ends no message.
-    outlives_stops: bool,
     /// Waited for other ranks, with nothing to compute.
     pub(super) waited: Duration,
     /// Words sent.
@@ -107,10 +106,14 @@ impl Team {
             nodes_in: Vec::new(),
             is_shared: false,
             is_dismissed: false,
-            outlives_stops: false,
             waited: Duration::ZERO,
             sent: 0,
         }
+    }
+
+    /// Waits for the others to do the same.
+    pub(super) fn close(self) {
+        self.link.close();
     }
 
     pub(super) fn host(&self) -> String {
@@ -190,15 +193,8 @@ fn floats(words: Words) -> Vec<f32> {
 
 /// Waits and messages.
 impl Spheres {
-    pub(super) fn is_shared_step(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.team.as_ref().is_some_and(|team| team.is_shared)
-    }
-
-    /// From now on messages go on when this rank is stopped.
-    pub(super) fn outlive_stops(&mut self) {
-        if let Some(team) = &mut self.team {
-            team.outlives_stops = true;
-        }
     }
 
     /// The other ranks.
@@ -210,18 +206,36 @@ impl Spheres {
         self.team.as_mut().expect("a rank among others")
     }
 
-    /// Moves messages on until `until`, and whatever phase is open with them. False when this rank was
-    /// stopped before.
+    /// Moves messages and the open phase on until `until`. False when this rank was stopped before.
     pub(super) fn drive(&mut self, until: impl Fn(&Spheres, &Team) -> bool) -> bool {
+        self.drive_while(|spheres| !spheres.shutdown.is_stopped(), until)
+    }
+
+    /// Moves messages on until `until`, where no sphere of this rank has to do anything for it: a stop of
+    /// the run ends no exchange half-way.
+    pub(super) fn exchange(&mut self, until: impl Fn(&Team) -> bool) {
+        self.drive_while(|_| true, |_, team| until(team));
+    }
+
+    fn drive_while(
+        &mut self,
+        goes_on: impl Fn(&Spheres) -> bool,
+        until: impl Fn(&Spheres, &Team) -> bool,
+    ) -> bool {
         let Some(mut team) = self.team.take() else {
             return false;
         };
-        let reached = self.drive_with(&mut team, until);
+        let reached = self.drive_with(&mut team, goes_on, until);
         self.team = Some(team);
         reached
     }
 
-    fn drive_with(&self, team: &mut Team, until: impl Fn(&Spheres, &Team) -> bool) -> bool {
+    fn drive_with(
+        &self,
+        team: &mut Team,
+        goes_on: impl Fn(&Spheres) -> bool,
+        until: impl Fn(&Spheres, &Team) -> bool,
+    ) -> bool {
         let mut patience = Patience::default();
         let mut idle = None;
         loop {
@@ -232,13 +246,13 @@ impl Spheres {
                 patience.reset();
                 team.waited += idle.take().map_or(Duration::ZERO, |since: Instant| since.elapsed());
             }
-            if reached || self.shutdown.is_stopped() && !team.outlives_stops {
+            if reached || !goes_on(self) {
                 return reached;
             }
             if moved {
                 continue;
             }
-            if self.publisher.is_complete() || team.outlives_stops {
+            if self.publisher.is_complete() || self.shutdown.is_stopped() {
                 // Nothing wakes this thread now.
                 idle.get_or_insert_with(Instant::now);
                 patience.pause();
@@ -344,8 +358,10 @@ impl Spheres {
 
     /// Gives every other rank its part of a step, and leaves the own one in the job.
     pub(super) fn hand_out(&mut self, job: &mut Job, targets: u64) {
-        let shares = self.work.shares().clone();
-        let plan = *self.work.plan();
+        let Some(mut team) = self.team.take() else {
+            return;
+        };
+        let (shares, plan) = (self.work.shares(), self.work.plan());
         let row = plan.batch * plan.config.context;
         let all = shares.micro_batches() * row;
         assert_eq!(job.inputs.len(), all, "ranks share whole steps");
@@ -353,16 +369,17 @@ impl Spheres {
         for rank in 1..shares.ranks() {
             let block = shares.block(rank);
             let part = block.start * row..block.end * row;
-            let mut message = self.team().buffer();
-            message.number(super::serve::STEP).number(job.step).float(job.lr).number(targets);
+            let mut message = team.buffer();
+            message.number(STEP).number(job.step).float(job.lr).number(targets);
             message.number(part.len() as u64);
             message.all(&job.inputs[part.clone()]).all(&job.targets[part]);
-            self.team().send(rank, COMMAND, message);
-            self.team().expect(rank, ANSWER, answer);
+            team.send(rank, COMMAND, message);
+            team.expect(rank, ANSWER, answer);
         }
         let own = shares.block(0).len() * row;
         job.inputs.truncate(own);
         job.targets.truncate(own);
+        self.team = Some(team);
         self.expect_nodes();
     }
 
@@ -433,5 +450,11 @@ impl Spheres {
             return None;
         }
         self.team().message().map(|(_, words)| words)
+    }
+
+    /// Waits for a message of which it does not matter whether this rank was stopped.
+    pub(super) fn message(&mut self) -> Words {
+        self.exchange(|team| !team.messages.is_empty());
+        self.team().message().map(|(_, words)| words).unwrap_or_default()
     }
 }

@@ -263,16 +263,8 @@ fn run_ranks_from(
     let mut links = crate::ranks::tests::local(ranks).into_iter();
     let first = links.next().unwrap();
     std::thread::scope(|scope| {
-        for mut link in links {
-            scope.spawn(move || {
-                let mut start = Start::receive(&mut link).unwrap().unwrap();
-                assert_eq!(start.plan.config, plan.config);
-                let params = std::mem::take(&mut start.params);
-                with_link(Box::new(link), start.plan, params, leaves, |spheres| {
-                    spheres.take_moments(&start);
-                    assert!(spheres.serve());
-                });
-            });
+        for link in links {
+            scope.spawn(move || follow(Box::new(link), leaves));
         }
         let mut outcomes = Vec::new();
         let mut after = Vec::new();
@@ -295,6 +287,16 @@ fn run_ranks_from(
     })
 }
 
+/// Does what rank 0 says, to its end.
+fn follow(mut link: Box<dyn Link>, leaves: usize) {
+    let mut start = Start::receive(&mut *link).unwrap().unwrap();
+    let params = std::mem::take(&mut start.params);
+    with_link(link, start.plan, params, leaves, |spheres| {
+        spheres.take_moments(&start);
+        assert!(spheres.serve());
+    });
+}
+
 /// One rank's spheres on threads, while `go` uses them.
 fn with_link(
     link: Box<dyn Link>,
@@ -303,7 +305,8 @@ fn with_link(
     leaves: usize,
     go: impl FnOnce(&mut Spheres),
 ) -> Spheres {
-    let spheres = on_threads(Some(link), plan, params, (leaves, None), go);
+    let link = Some(link).filter(|link| link.ranks() > 1);
+    let spheres = on_threads(link, plan, params, (leaves, None), go);
     let panels_follow =
         |weights: Weights<'_>| weights.panels() == pack(&plan.config, weights.params());
     assert!(spheres.with_weights(panels_follow), "panels of other parameters");
@@ -384,12 +387,8 @@ fn validations_are_shared_out_and_come_back_in_order() {
         let mut links = crate::ranks::tests::local(ranks).into_iter();
         let first = links.next().unwrap();
         std::thread::scope(|scope| {
-            for mut link in links {
-                scope.spawn(move || {
-                    let mut start = Start::receive(&mut link).unwrap().unwrap();
-                    let params = std::mem::take(&mut start.params);
-                    with_link(Box::new(link), start.plan, params, 1, |s| assert!(s.serve()));
-                });
+            for link in links {
+                scope.spawn(move || follow(Box::new(link), 1));
             }
             let mut outcomes = Vec::new();
             let params = Layout::new(&plan.config).init(7);
@@ -421,4 +420,37 @@ fn ranks_that_are_not_needed_are_dismissed() {
         }
         dismiss(&mut first);
     });
+}
+
+/// A stage may fail while a checkpoint is being saved: what others sent is then not taken for zeros.
+#[test]
+fn a_stop_between_steps_does_not_cut_the_moments_of_others_short() {
+    let _quiet = quiet();
+    let plan = plan(2, 4);
+    let len = Layout::new(&plan.config).len();
+    let moments: Vec<f32> = (0..len).map(|i| (i + 1) as f32).collect();
+    let (mut m, mut v, mut heard) = (vec![0.0; len], vec![0.0; len], 0);
+    let mut links = crate::ranks::tests::local(3).into_iter();
+    let first = links.next().unwrap();
+    std::thread::scope(|scope| {
+        links.for_each(|link| drop(scope.spawn(move || follow(Box::new(link), 1))));
+        let params = Layout::new(&plan.config).init(7);
+        with_link(Box::new(first), plan, params, 1, |spheres| {
+            spheres.set_moments(&moments, &moments);
+            spheres.begin_run(Some((&moments, &moments)));
+            spheres.shutdown.cancel();
+            spheres.visit_moments(|tile, tile_m, tile_v| {
+                let mut at = 0;
+                for range in tile.ranges(&plan.config) {
+                    let part = at..at + range.len();
+                    at = part.end;
+                    m[range.clone()].copy_from_slice(&tile_m[part.clone()]);
+                    v[range].copy_from_slice(&tile_v[part]);
+                }
+            });
+            heard = spheres.dismiss().len();
+        });
+    });
+    assert!(m == moments && v == moments);
+    assert_eq!(heard, 3, "all hear of the end");
 }

@@ -150,7 +150,7 @@ mod tests {
         let tile = &tiles(&CONFIG)[0];
         for n in 1..=17 {
             let parts = parts(n);
-            let mut state = TileState::new(0, tile, &Shares::alone(n as usize, &[tile.len()]));
+            let mut state = TileState::new(0, tile, &Shares::new(0, 1, n as usize, &[tile.len()]));
             for round in 0..2 {
                 for (k, part) in parts.iter().enumerate() {
                     state.gradient_mut().fill(*part);
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn the_squares_are_those_of_the_gradient() {
         let tile = &tiles(&CONFIG)[0];
-        let mut state = TileState::new(0, tile, &Shares::alone(1, &[tile.len()]));
+        let mut state = TileState::new(0, tile, &Shares::new(0, 1, 1, &[tile.len()]));
         state.gradient_mut().fill(0.5);
         state.fold(true);
         state.square(Isa::available()[0]);

@@ -55,5 +55,5 @@ mod weights;
 
 pub use cancel::Cancel;
 pub use options::Options;
-pub use ranks::{run_among, verdict_of};
+pub use ranks::{run_among, run_as_rank, verdict_of};
 pub use run::run;

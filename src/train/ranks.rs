@@ -6,7 +6,7 @@
 use super::Cancel;
 use super::options::Options;
 use super::receive::unfinished;
-use super::run::run_with;
+use super::run::{run, run_with};
 use super::safetensors::sha256_hex;
 use crate::engine::crew::{Crew, Seat};
 use crate::engine::shutdown::{Shutdown, Wake};
@@ -44,6 +44,7 @@ impl Drop for Held {
             && !std::thread::panicking()
         {
             dismiss(&mut *link);
+            link.close();
         }
     }
 }
@@ -100,29 +101,33 @@ fn facts(options: &Options) -> Result<Vec<(String, String)>, Error> {
     Ok(facts)
 }
 
-/// [`run`](super::run()) as one of several ranks that have agreed ([`verdict_of`]). Rank 0 gets the report;
-/// the others compute until it ends, and get none.
+/// [`run`](super::run()) as rank 0 of several that have agreed ([`verdict_of`]).
 ///
 /// # Errors
-/// As of [`run`](super::run()), and more ranks than micro-batches. After an error in the middle of a step the
-/// link has not been closed, since the others wait for this rank: the caller then ends them
-/// ([`Link::abort`]).
+/// As of [`run`](super::run()), and more ranks than micro-batches. After an error in the middle of something
+/// that all share the link has not been closed, since the others wait for this rank: the caller then ends
+/// them.
 pub fn run_among(
     link: Box<dyn Link>,
     options: &Options,
     cancel: &Cancel,
     observer: &mut dyn Observer,
-) -> Result<Option<RunReport>, Error> {
-    if link.rank() == 0 {
-        return run_with(options, cancel, observer, Some(Held(Some(link)))).map(Some);
+) -> Result<RunReport, Error> {
+    if link.ranks() == 1 {
+        link.close();
+        return run(options, cancel, observer);
     }
-    serve(link, options.spheres).map(|()| None)
+    run_with(options, cancel, observer, Some(Held(Some(link))))
 }
 
-/// A rank that computes what rank 0 says.
-fn serve(mut link: Box<dyn Link>, leaves: usize) -> Result<(), Error> {
+/// Another rank than 0 of a run ([`run_among`]), with so many spheres: computes until rank 0 ends it.
+///
+/// # Errors
+/// A sphere that failed. The link has then not been closed, as above.
+pub fn run_as_rank(mut link: Box<dyn Link>, leaves: usize) -> Result<(), Error> {
     let _member = census::Member::enter();
     let Some(mut start) = Start::receive(&mut *link)? else {
+        link.close();
         return Ok(());
     };
     let (control, shutdown) = (Arc::new(Event::new()), Arc::new(Shutdown::new()));

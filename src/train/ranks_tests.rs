@@ -3,23 +3,20 @@
 #[path = "../../tests/common/mpirun.rs"]
 mod launcher;
 
-use super::{Cancel, Options, run_among};
+use super::tests::tiny;
+use super::{Cancel, Options, run_among, run_as_rank};
 use crate::inject::{ANY, Fault, plant, quiet};
 use crate::ranks::Link;
 use crate::ranks::mpi::{Mpi, abort_if_open};
-use crate::report::Observer;
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::Command;
 
 /// Names the case to the ranks: the stage, and the rank that it fails on.
 const CASE: &str = "TWELVEFOLD_TEST_CASE";
 /// And the folder.
 const OUT: &str = "TWELVEFOLD_TEST_OUT";
-
-struct Silent;
-
-impl Observer for Silent {}
 
 const CASES: [(&str, usize, Fault); 5] = [
     ("sphere", 1, Fault::Panic),
@@ -39,26 +36,18 @@ fn a_rank() {
     let after = if ["load", "batch"].contains(&stage) { 1 } else { 40 };
     let _guard = if rank == failing { plant(stage, ANY, after, fault) } else { quiet() };
     let options = Options {
-        out: out.into(),
-        spheres: 2,
-        tokenizers: 1,
         steps: 1_000_000,
-        tokenizer: "bytes".to_owned(),
-        layers: 1,
-        heads: 2,
-        width: 8,
-        context: 16,
-        batch: 2,
         micro_batches: 5,
-        eval_interval: 0,
-        shuffle_window: 1 << 20,
-        story_bytes: 1_200_000,
         checkpoint_every: 2,
         // A job whose launcher did not end is begun again.
         overwrite: true,
-        ..Options::default()
+        ..tiny(&Path::new(&out))
     };
-    let ended = run_among(Box::new(link), &options, &Cancel::new(), &mut Silent);
+    let link = Box::new(link);
+    let ended = match rank {
+        0 => run_among(link, &options, &Cancel::new(), &mut ()).map(|_| ()),
+        _ => run_as_rank(link, options.spheres),
+    };
     if let Err(error) = ended {
         let _ = writeln!(io::stderr(), "rank {rank}: {error}");
         abort_if_open(3);
@@ -78,7 +67,7 @@ fn a_fault_on_one_rank_ends_all_with_the_message_of_that_rank() {
             .arg(env::current_exe().unwrap())
             .args(["--ignored", "--exact", "train::ranks_tests::a_rank", "--nocapture"])
             .env(CASE, case.to_string())
-            .env(OUT, folder.path().join("run"));
+            .env(OUT, folder.path());
         let output = launcher::output(&mut command);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{stage} on {rank}: {said}");
@@ -89,6 +78,6 @@ fn a_fault_on_one_rank_ends_all_with_the_message_of_that_rank() {
         let told = said.lines().find(|line| line.starts_with(&format!("rank {rank}: ")));
         assert!(told.is_some_and(|line| line.contains(message)), "{stage} on {rank}: {said}");
         assert!(said.contains(&format!("planted in {stage}")), "{stage} on {rank}: {said}");
-        assert!(!folder.path().join("run/model.safetensors").exists(), "it did not end well");
+        assert!(!folder.path().join("out/model.safetensors").exists(), "it did not end well");
     }
 }

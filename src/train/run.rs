@@ -180,7 +180,6 @@ impl Begun<'_> {
             Some(tokenizer) => Corpus::Unread { source, tokenizer: Arc::new(tokenizer) },
         };
         let first = First::new(resumed.as_deref(), init.as_ref());
-        let link = link.map(Held::into_link);
         let mut training =
             Training::start(options, isa, (corpus, digests), first, (cancel, tracer), link)?;
         drop(init);

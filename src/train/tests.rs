@@ -32,9 +32,9 @@ fn watchdog(what: &'static str) -> Watchdog {
 
 /// Five chunks of stories, all of which the batcher wants before the first step: every stage is
 /// reached at once.
-fn tiny(out: &TempDir) -> Options {
+pub(super) fn tiny(out: &impl AsRef<Path>) -> Options {
     Options {
-        out: out.path().join("out"),
+        out: out.as_ref().join("out"),
         spheres: 3,
         tokenizers: 2,
         steps: 2,

@@ -8,6 +8,7 @@ use super::first::{Begun, First, config, menu};
 use super::lines::{Line, SourceBack, Tokenizing};
 use super::options::Options;
 use super::outcome::{Results, StepClock};
+use super::ranks::Held;
 use super::receive::{Received, receive, unfinished};
 use super::run::Corpus;
 use super::saver::Saver;
@@ -24,7 +25,6 @@ use crate::engine::shutdown::Wake;
 use crate::error::Error;
 use crate::model::adamw::AdamW;
 use crate::model::{Config, Isa};
-use crate::ranks::Link;
 use crate::report::Observer;
 use crate::spheres::{Job, Outcome, Plan, Spheres, spheres_of};
 use crate::sync::Arc;
@@ -81,7 +81,7 @@ impl<'a> Training<'a> {
         (corpus, digests): (Corpus, Digests),
         first: First<'_>,
         (cancel, tracer): (&Cancel, &'a Tracer),
-        link: Option<Box<dyn Link>>,
+        link: Option<Held>,
     ) -> Result<Self, Error> {
         let mut line = Line::new(cancel.control());
         let (tokenizing, tokenizer) = match corpus {
@@ -435,11 +435,12 @@ impl Round {
 fn computing(
     line: &mut Line,
     options: &Options,
-    (plan, link): (Plan, Option<Box<dyn Link>>),
+    (plan, link): (Plan, Option<Held>),
     (params, moments): Begun,
     cancel: &Cancel,
 ) -> Spheres {
     let (control, shutdown) = (cancel.control().clone(), line.shutdown().clone());
+    let link = link.map(Held::into_link);
     let (mut spheres, leaves) =
         spheres_of(link, plan, params, (options.spheres, None), control, shutdown);
     if let Some((m, v)) = &moments {

@@ -7,15 +7,13 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use twelvefold::Error;
 use twelvefold::cli::flags::ShowFlags;
-use twelvefold::cli::settings::{resolve, to_toml};
-use twelvefold::cli::terminal::Terminal;
-use twelvefold::cli::{STOPPED, code_of, complain, guard_maps, say, say_where_typed, signals};
+use twelvefold::cli::{code_of, complain, say, signals};
 use twelvefold::ranks::mpi::{Mpi, abort_if_open, is_launched};
 use twelvefold::ranks::{Link, Verdict};
-use twelvefold::report::Observer;
-use twelvefold::train::{Cancel, Options, run_among, verdict_of};
+use twelvefold::train::{Cancel, Options, run_among, run_as_rank, verdict_of};
 
-use super::arguments::{Arguments, Command, Train};
+use super::arguments::{Arguments, Command};
+use super::training::{Asked, watched};
 
 /// What the command line asked for, or why it could not be read.
 pub(crate) type Parsed = Result<(Arguments, ArgMatches), clap::Error>;
@@ -35,82 +33,56 @@ pub(crate) fn main(parsed: Parsed) -> ExitCode {
         }
     };
     let (rank, who) = (link.rank(), format!("rank {} on {}", link.rank(), link.host()));
-    let asked = Asked::of(parsed);
-    let verdict =
-        verdict_of(&mut link, asked.as_ref().map(|asked| &asked.options).map_err(Clone::clone));
-    let asked = match (verdict, asked) {
-        (Verdict::Begin, Ok(asked)) => asked,
-        (Verdict::Begin, Err((why, code))) => return told(rank, &why, code),
-        (Verdict::Refused { why, code }, _) => return told(rank, &why, code),
+    let asked = asked(parsed);
+    let given = asked.as_ref().map(|(options, _)| &**options).map_err(Clone::clone);
+    let refused = match (verdict_of(&mut link, given), asked) {
+        (Verdict::Begin, Ok((options, show))) => {
+            let code = run(Box::new(link), &options, show).unwrap_or_else(|error| {
+                let who = if rank == 0 { String::new() } else { format!("{who}: ") };
+                complain(&format!("error: {who}{error}\n"));
+                code_of(&error)
+            });
+            // After an error in the middle of something the others wait for this rank.
+            abort_if_open(code);
+            return ExitCode::from(code);
+        }
+        (Verdict::Refused { why, code }, _) | (Verdict::Begin, Err((why, code))) => (why, code),
     };
-    let code = asked.run(Box::new(link)).unwrap_or_else(|error| {
-        let who = if rank == 0 { String::new() } else { format!("{who}: ") };
-        complain(&format!("error: {who}{error}\n"));
-        code_of(&error)
-    });
-    // After an error in the middle of a step the others wait for this rank.
-    abort_if_open(code);
-    ExitCode::from(code)
-}
-
-/// Says once why nothing begins; help is no error.
-fn told(rank: usize, why: &str, code: u8) -> ExitCode {
+    let (why, code) = refused;
     match rank {
-        0 if code == 0 => say(why),
-        0 => complain(&format!("{}\n", why.trim_end())),
+        // Help, or the settings in words.
+        0 if code == 0 => say(&why),
+        0 => complain(&format!("error: {}\n", why.trim_end())),
         _ => {}
     }
+    Box::new(link).close();
     ExitCode::from(code)
 }
 
-/// What `train` was asked for.
-struct Asked {
-    options: Options,
-    show: ShowFlags,
-}
-
-impl Asked {
-    fn of(parsed: Parsed) -> Result<Self, (String, u8)> {
-        let (arguments, matches) =
-            parsed.map_err(|e| (e.render().to_string(), e.exit_code() as u8))?;
-        let Command::Train(train) = arguments.command else {
-            return Err(("error: only train is for several processes".to_owned(), 2));
-        };
-        let nothing = ArgMatches::default();
-        let matches = matches.subcommand_matches("train").unwrap_or(&nothing);
-        let failed = |error: Error| (format!("error: {error}"), code_of(&error));
-        let Train { run, config, print_config, show } = *train;
-        let options = resolve(run.into_options(), matches, config.as_deref()).map_err(failed)?;
-        if print_config {
-            return Err((to_toml(&options).map_err(failed)?, 0));
-        }
-        Ok(Asked { options, show })
-    }
-
-    fn run(self, link: Box<dyn Link>) -> Result<u8, Error> {
-        let Asked { options, show } = self;
-        guard_maps()?;
-        let cancel = Cancel::new();
-        if link.rank() != 0 {
-            // Rank 0 decides when the run stops or saves: the same signals come to all.
-            signals::listen(&Cancel::new(), |_| ())?;
-            run_among(link, &options, &cancel, &mut Silent)?;
-            return Ok(0);
-        }
-        say_where_typed(&options);
-        let mut terminal = Terminal::new(show, options.steps);
-        signals::listen(&cancel, terminal.announcer())?;
-        let report = run_among(link, &options, &cancel, &mut terminal);
-        terminal.clear();
-        let Some(report) = report? else {
-            return Ok(0);
-        };
-        terminal.end(&report, &options.out);
-        Ok(if report.interrupted { STOPPED } else { 0 })
+/// The run that was asked for; or what is to be said instead, and the exit code.
+fn asked(parsed: Parsed) -> Result<(Box<Options>, ShowFlags), (String, u8)> {
+    let (arguments, matches) = parsed.map_err(|error| {
+        let text = error.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        (text.to_owned(), error.exit_code() as u8)
+    })?;
+    let Command::Train(train) = arguments.command else {
+        return Err(("only train is for several processes".to_owned(), 2));
+    };
+    match Asked::of(*train, matches.subcommand_matches("train")) {
+        Ok(Asked::Run(options, show)) => Ok((options, show)),
+        Ok(Asked::Print(settings)) => Err((settings, 0)),
+        Err(error) => Err((error.to_string(), code_of(&error))),
     }
 }
 
-/// Hears, and says nothing.
-struct Silent;
-
-impl Observer for Silent {}
+fn run(link: Box<dyn Link>, options: &Options, show: ShowFlags) -> Result<u8, Error> {
+    if link.rank() == 0 {
+        return watched(options, show, |cancel, terminal| {
+            run_among(link, options, cancel, terminal)
+        });
+    }
+    // Rank 0 decides when the run stops or saves: the same signals come to all.
+    signals::listen(&Cancel::new(), |_| ())?;
+    run_as_rank(link, options.spheres).map(|()| 0)
+}
