@@ -19,6 +19,9 @@
 
 mod ranks_steps;
 
+#[path = "../../tests/common/mpirun.rs"]
+mod mpirun;
+
 use mpi::ffi;
 use std::ffi::c_void;
 use std::process::Command;
@@ -82,11 +85,8 @@ fn launcher(ranks: usize, way: &[&str]) -> Command {
 
 /// What so many ranks print.
 fn job(ranks: usize, way: &[&str], arguments: &[String]) -> String {
-    let output = launcher(ranks, way)
-        .arg(std::env::current_exe().expect("this program has a path"))
-        .args(arguments)
-        .output()
-        .expect("mpirun runs (Debian: openmpi-bin)");
+    let program = std::env::current_exe().expect("this program has a path");
+    let output = mpirun::output(launcher(ranks, way).arg(program).args(arguments));
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{ranks} ranks {way:?}: {why}");
     String::from_utf8_lossy(&output.stdout).into_owned()

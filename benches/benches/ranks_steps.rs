@@ -3,6 +3,8 @@
 //! A round runs each way once, so that what changes on the machine falls on all; the ratio is taken within
 //! a round. A run's figure is that of its median step. Checked: all runs have the same weights, to the bit.
 
+use super::mpirun;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 use twelvefold::model::{Config, Layout};
@@ -107,17 +109,12 @@ fn table(ways: &[Way<'_>], ran: &[Vec<Ran>]) {
 /// Starts a run and waits for what rank 0 says of it.
 fn job(way: &Way<'_>, folder: &Path, steps: u64) -> Ran {
     let program = std::env::current_exe().expect("this program has a path");
-    let mut command = match way.over {
-        None => Command::new(program),
-        Some(over) => {
-            let mut command = super::launcher(2, over);
-            command.arg(program);
-            command
-        }
+    let (spheres, steps) = (way.spheres.to_string(), steps.to_string());
+    let role: [&OsStr; 4] = [ROLE.as_ref(), folder.as_os_str(), spheres.as_ref(), steps.as_ref()];
+    let output = match way.over {
+        None => Command::new(program).args(role).output().expect("this program runs"),
+        Some(over) => mpirun::output(super::launcher(2, over).arg(program).args(role)),
     };
-    let spheres = way.spheres.to_string();
-    command.arg(ROLE).arg(folder).args([&spheres, &steps.to_string()]);
-    let output = command.output().expect("mpirun runs (Debian: openmpi-bin)");
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}: {why}", way.name);
     let said = String::from_utf8_lossy(&output.stdout);

@@ -10,24 +10,30 @@ use std::time::{Duration, Instant};
 
 /// A launcher whose ranks are gone ends within milliseconds, or never.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked whether it has ended, and every how many times at its ranks, which takes longer.
+const PAUSE: Duration = Duration::from_millis(5);
+const LOOK: u64 = 200;
 
 /// Waits for the launcher's end; whether it had to be ended.
 pub(crate) fn wait(mpirun: &mut Child) -> (ExitStatus, bool) {
     let mut alone_since = None;
-    loop {
+    for time in 0_u64.. {
         if let Some(status) = mpirun.try_wait().expect("a child can be waited for") {
             return (status, false);
         }
-        let has_ranks = children(mpirun.id()).iter().any(|(_, state)| state != "Z");
-        let since = *alone_since.get_or_insert_with(Instant::now);
-        if has_ranks {
-            alone_since = None;
-        } else if since.elapsed() > PATIENCE {
-            mpirun.kill().expect("a child can be killed");
-            return (mpirun.wait().expect("a child can be waited for"), true);
+        if time % LOOK == 0 {
+            let has_ranks = children(mpirun.id()).iter().any(|(_, state)| state != "Z");
+            let since = *alone_since.get_or_insert_with(Instant::now);
+            if has_ranks {
+                alone_since = None;
+            } else if since.elapsed() > PATIENCE {
+                break;
+            }
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(PAUSE);
     }
+    mpirun.kill().expect("a child can be killed");
+    (mpirun.wait().expect("a child can be waited for"), true)
 }
 
 /// All that a job says, and how it ends; started again where its launcher did not end.

@@ -82,7 +82,7 @@ impl<'a> Segment<'a> {
 /// stands for: [`Tiles::new`] makes the only ones.
 #[derive(Debug)]
 pub(super) struct Tiles<'a> {
-    /// One at least.
+    /// Of one term at least, each; none in an empty sum.
     segments: &'a [Segment<'a>],
     shape: Shape,
     /// Where the tiles begin in the a and the b of each segment.
@@ -114,6 +114,8 @@ impl<'a> Tiles<'a> {
     ) -> Tiles<'a> {
         let shape = segments[0].shape;
         assert!(segments.iter().all(|s| s.shape == shape), "segments of different matrices");
+        let segments = if segments[0].depth == 0 { &[] } else { segments };
+        assert!(segments.iter().all(|s| s.depth > 0), "a segment of no terms among others");
         assert!(rows.end <= c.rows.min(shape.rows) && columns.end <= c.columns.min(shape.columns));
         assert!(rows.len().is_multiple_of(height), "tiles of {height} in {rows:?}");
         assert!(columns.start.is_multiple_of(PANEL) && columns.len() <= PANEL);
@@ -305,13 +307,17 @@ unsafe fn chains<V: Lanes, const R: usize, const W: usize, const FULL: bool, con
     // While a tile is computed, a's rows for the next one come nearer, a line with each term; with the
     // first tile b's rows of some terms later, with the second the next panel of b.
     let mut ahead = a.wrapping_add(R * a_row);
-    let apart = if BY_ROW { R * a_row / segment.depth.max(1) } else { a_depth };
+    let apart = if BY_ROW { R * a_row / segment.depth } else { a_depth };
     let mut next = b.wrapping_add(match index {
         0 => TERMS_AHEAD * b_depth,
         1 => b_panel,
         _ => 0,
     });
-    for _ in 0..segment.depth {
+    let mut left = segment.depth;
+    // There is a first term, and no way round the loop: where such a way meets the loop's end again, the
+    // compiler may give the sums other registers behind it, of which there are none, and store all of them
+    // with each term.
+    loop {
         V::fetch(ahead);
         ahead = ahead.wrapping_add(apart);
         for j in 0..W {
@@ -330,6 +336,10 @@ unsafe fn chains<V: Lanes, const R: usize, const W: usize, const FULL: bool, con
         }
         a = a.wrapping_add(if BY_ROW { 1 } else { a_depth });
         b = b.wrapping_add(b_depth);
+        left -= 1;
+        if left == 0 {
+            break;
+        }
     }
 }
 

@@ -215,11 +215,10 @@ pub(crate) fn matmul_sum<'a>(
         assert!(residual.len() == m * n, "a residual of {} for ({m}, {n})", residual.len());
     }
     let mut block = [Segment::EMPTY; SEGMENTS];
-    let (mut held, mut depth) = (0, 0);
+    let (mut held, mut depth, mut are_empty) = (0, 0, false);
     for (a, b) in pairs {
         assert!(a.rows == m && a.columns == b.rows && b.columns == n, "a sum of ({m}, {n})");
-        // At least one segment, so that an empty sum is written too.
-        for piece in 0..a.columns.div_ceil(DEPTH).max(1) {
+        for piece in 0..a.columns.div_ceil(DEPTH) {
             let terms = piece * DEPTH..((piece + 1) * DEPTH).min(a.columns);
             let segment = Segment::new(&a, &b, terms);
             if held > 0 && (held == SEGMENTS || depth + segment.depth() > DEPTH) {
@@ -229,9 +228,14 @@ pub(crate) fn matmul_sum<'a>(
             block[held] = segment;
             (held, depth) = (held + 1, depth + segment.depth());
         }
+        if held == 0 {
+            // An empty sum is written too.
+            block[0] = Segment::new(&a, &b, 0..0);
+            are_empty = true;
+        }
     }
-    assert!(held > 0, "a sum of no products");
-    product(isa, &mut c, write, &block[..held]);
+    assert!(held > 0 || are_empty, "a sum of no products");
+    product(isa, &mut c, write, &block[..held.max(1)]);
 }
 
 /// c = or += the terms of one block.
