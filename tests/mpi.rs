@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use tempfile::TempDir;
 use watchdog::watchdog;
 
@@ -446,4 +447,23 @@ fn a_checkpoint_of_another_tokenizer_ends_all_ranks_with_the_reason() {
     let why = text(&output.stderr);
     assert_eq!((output.status.code(), one.status.code()), (Some(1), Some(1)), "{why}");
     assert_eq!(why.matches(line).count(), 1, "{why}");
+}
+
+/// Of the tests themselves: a launcher is ended when it has had no ranks for a while, and not before.
+#[test]
+fn a_launcher_that_outlives_its_ranks_is_ended() {
+    let _watchdog = watchdog("a launcher that does not end");
+    let started = |script: &str| {
+        let mut command = Command::new("sh");
+        let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        child
+    };
+    let patience = Duration::from_secs(1);
+    let mut alone = started("echo begun; exec sleep 1000");
+    let (status, was_stuck) = launcher::wait_with(&mut alone, patience);
+    assert!(was_stuck && status.code().is_none(), "{status}");
+    let mut at_work = started("sleep 4 & echo begun; wait; exit 7");
+    let (status, was_stuck) = launcher::wait_with(&mut at_work, patience);
+    assert!(!was_stuck && status.code() == Some(7), "{status}");
 }

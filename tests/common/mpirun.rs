@@ -16,6 +16,11 @@ const LOOK: u64 = 200;
 
 /// Waits for the launcher's end; whether it had to be ended.
 pub(crate) fn wait(mpirun: &mut Child) -> (ExitStatus, bool) {
+    wait_with(mpirun, PATIENCE)
+}
+
+/// The same, with this patience.
+pub(crate) fn wait_with(mpirun: &mut Child, patience: Duration) -> (ExitStatus, bool) {
     let mut alone_since = None;
     for time in 0_u64.. {
         if let Some(status) = mpirun.try_wait().expect("a child can be waited for") {
@@ -26,7 +31,7 @@ pub(crate) fn wait(mpirun: &mut Child) -> (ExitStatus, bool) {
             let since = *alone_since.get_or_insert_with(Instant::now);
             if has_ranks {
                 alone_since = None;
-            } else if since.elapsed() > PATIENCE {
+            } else if since.elapsed() > patience {
                 break;
             }
         }
