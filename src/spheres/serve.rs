@@ -335,7 +335,10 @@ impl Spheres {
                     self.expect_nodes();
                     self.open_step(&mut job, targets);
                     let is_done = self.share();
-                    self.work.close(&mut job);
+                    if is_done {
+                        // Of a stopped step the spheres may still be at work on the job.
+                        self.work.close(&mut job);
+                    }
                     is_done
                 }
                 EVALUATE => {

@@ -111,6 +111,7 @@ fn a_sum_of_products_is_the_product_of_their_terms_in_a_row() {
             (vec![1; SEGMENTS], true),
             (vec![1; 2 * SEGMENTS + 1], false),
             (vec![DEPTH + 1, 0, 7], false),
+            (vec![0, 0, 3, 5], true),
         ] {
             let k: usize = depths.iter().sum();
             let (a, b) = (values(k * m, 1), values(k * n, 2));
